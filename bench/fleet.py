@@ -40,7 +40,10 @@ SERVE = (
     "import sys\n"
     "from sessiond.endpoint.server import tokens\n"
     "from sessiond.endpoint.server.run import Options, serve\n"
-    "from sessiond.endpoint.server.store import Store\n"
+    "try:\n"
+    "    from sessiond.endpoint.server.sqlite_store import SqliteStore as Store\n"
+    "except ImportError:\n"  # an older version
+    "    from sessiond.endpoint.server.store import Store\n"
     "store = Store(sys.argv[1])\n"
     "for number in range(int(sys.argv[2])):\n"
     "    tokens.add(store, f'token {number}', f'bench-token-{number:08}')\n"

@@ -17,9 +17,10 @@ from sessiond.endpoint.server import Running
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.body import Bodies
 from sessiond.endpoint.server.connections import Connections
-from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
+from sessiond.endpoint.server.decision import Sender
+from sessiond.endpoint.server.push import CpuBudget, PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.server import Server, in_thread
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.tokens import Access
 
 SESSION = "0198c0de-0000-7000-8000-000000000001"
@@ -29,11 +30,14 @@ OTHER_DEVICE = "22222222-2222-4222-8222-222222222222"
 Line = dict[str, Any]
 
 
-def store_push(store: Store, push: PushRequest, *lines: bytes) -> PushOutcome:
-    """Store a push in a transaction of its own, without a server."""
+def store_push(store: SqliteStore, push: PushRequest, *lines: bytes, budget: CpuBudget | None = None) -> PushOutcome:
+    """Store a push in a transaction of its own, without a server. Raises: WrongDevice, Revoked."""
     push.prepare(list(lines))
     with store.write() as db:
-        return push.apply(db)
+        (outcome,) = apply(store, db, [push], budget)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def record(revision: int = 1, *, device: str = DEVICE, **fields: Any) -> Line:
@@ -137,7 +141,7 @@ def serving(
 ) -> Iterator[Running]:
     """Serve a store with limits of the test's own."""
     token = "sd_" + "0" * 32
-    store = Store(str(directory / "limited"))
+    store = SqliteStore(str(directory / "limited"))
     with listener or socket.create_server(("127.0.0.1", 0)) as sock:
         server = Server(build(store, secrets=(token,), bodies=bodies), connections=connections)
         with in_thread(server, sock):

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from sessiond.endpoint.read_client import PIECE, ReadClient
 from sessiond.endpoint.server import Running, streams
 from sessiond.endpoint.server.digester import Digester
+from sessiond.endpoint.server.packer import pack
 from sessiond.endpoint.server.push import PushRequest
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound
 
@@ -100,6 +101,7 @@ STEPS = st.lists(
         st.tuples(st.just("append"), st.integers(0, 5), st.sampled_from([1, 7, 3_000, 70_000])),
         st.tuples(st.just("rewrite"), st.integers(0, 5), st.floats(0, 1)),
         st.tuples(st.just("forget"), st.just(0), st.just(0)),
+        st.tuples(st.just("pack"), st.sampled_from([1, 3]), st.just(0)),
     ),
     max_size=25,
 )
@@ -113,7 +115,7 @@ def test_every_generation_reads_as_it_was_written(
     """For any sharing between generations, bytes, ranges and digests are those of a plain copy."""
     held: dict[int, bytes] = {}
     with TemporaryDirectory() as directory:
-        store = Store(directory)
+        store = SqliteStore(directory)
         for count, (what, pick, size) in enumerate(steps):
             known = sorted(held)
             which = known[pick % len(known)] if known else 0
@@ -127,6 +129,8 @@ def test_every_generation_reads_as_it_was_written(
                 line = generation(known[-1] + 1, which, keep)
                 held[known[-1] + 1] = held[which][:keep]
             else:
+                if what == "pack":
+                    pack(store, pick)
                 store.digests.clear()
                 continue
             for said in ("stored", "duplicate"):

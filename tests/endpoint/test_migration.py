@@ -15,8 +15,8 @@ from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append
 
 from sessiond import zstd
 from sessiond.endpoint.server import invites, running, tokens
-from sessiond.endpoint.server.schema import FILE, VERSION
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_schema import FILE, VERSION
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 
 VERSION_1 = Path(__file__).with_name("store_version_1.sql")
 """The tables of version 1, as that version made them."""
@@ -65,7 +65,7 @@ def stored(path: Path) -> list[object]:
             db.execute(f"SELECT {what}").fetchall()
             for what in (
                 "* FROM chunks ORDER BY 1",
-                "* FROM generations ORDER BY 1, 2",
+                "stream, generation, previous, keep, base, length, sha256 FROM generations ORDER BY 1, 2",
                 "stream, machine, session, name FROM streams",
                 "machine, session, change, tool, directory, started_ms, ended_ms, envelope FROM sessions",
                 "machine, device, open FROM machines",
@@ -80,7 +80,7 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
     """Everything belongs to the default user afterwards. A token of that version still pushes and reads."""
     make(tmp_path)
     before = stored(tmp_path / FILE)
-    Store(str(tmp_path)).close()
+    SqliteStore(str(tmp_path)).close()
     assert stored(tmp_path / FILE) == before
     with running(str(tmp_path)) as it, Pusher(it.url, SECRET) as pusher:
         assert str(it.store.endpoint_id) == ENDPOINT
@@ -99,11 +99,14 @@ def remove_invites(db: sqlite3.Connection) -> None:
     """Remove the table and the column that version 6 added."""
     db.execute("DROP TABLE invites")
     db.execute("ALTER TABLE tokens DROP COLUMN invite")
+    db.execute("DROP INDEX generations_with_tails")
+    db.execute("ALTER TABLE generations DROP COLUMN tails")
+    db.execute("ALTER TABLE generations DROP COLUMN packed")
 
 
 def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
     """Its streams have records, and a stream that is pushed afterwards may have another media type."""
-    store = Store(str(tmp_path))
+    store = SqliteStore(str(tmp_path))
     secret = tokens.add(store, "laptop")
     store.close()
     with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
@@ -123,7 +126,7 @@ def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
 
 def test_a_store_of_version_5_takes_invitations(tmp_path: Path) -> None:
     """Its tokens stay valid, and a new device gets one with an invitation."""
-    store = Store(str(tmp_path))
+    store = SqliteStore(str(tmp_path))
     secret = tokens.add(store, "laptop")
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
@@ -140,7 +143,7 @@ def test_a_store_of_version_5_takes_invitations(tmp_path: Path) -> None:
 
 def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
     """A token stays bound to its device, and can be released afterwards."""
-    store = Store(str(tmp_path))
+    store = SqliteStore(str(tmp_path))
     secret = tokens.add(store, "laptop", user="ada")
     with store.write() as db:
         db.execute("UPDATE tokens SET device = ?", (DEVICE,))
@@ -167,7 +170,7 @@ def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:
 
     def open_it() -> None:
         try:
-            Store(str(tmp_path)).close()
+            SqliteStore(str(tmp_path)).close()
         except BaseException as error:  # noqa: BLE001 - shown by the assertion below
             failed.append(error)
 
@@ -195,7 +198,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> No
                 left -= action in (sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
                 return sqlite3.SQLITE_OK if left > 0 else sqlite3.SQLITE_DENY
 
-            from sessiond.endpoint.server import schema
+            from sessiond.endpoint.server import sqlite_schema as schema
 
             db.set_authorizer(stop)
             with contextlib.suppress(sqlite3.DatabaseError):
@@ -204,7 +207,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> No
             version = db.execute("PRAGMA user_version").fetchone()[0]
         assert version in (1, VERSION)
         assert stored(copy / FILE) == before
-        Store(str(copy)).close()
+        SqliteStore(str(copy)).close()
         assert stored(copy / FILE) == before
         shutil.rmtree(copy)
         if version == VERSION:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from sessiond.endpoint.server.app import Endpoint, build
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.wire import PROBLEMS, About, Push, PushAnswer, PushAppend, PushGeneration, PushSession
 
 TOKEN = "sd_0123456789abcdef0123456789abcdef"
@@ -37,7 +37,7 @@ def test_every_address_is_described_and_no_other(tmp_path: Path) -> None:
 
     `/healthz` and `/metrics` are for the operator of this endpoint, and no part of the protocol.
     """
-    store = Store(str(tmp_path))
+    store = SqliteStore(str(tmp_path))
     routes = {
         (re.sub(r":\w+", "", route.path), method.lower())
         for route in Endpoint(store).routes()
@@ -73,7 +73,7 @@ def lines_of(context: schemathesis.SerializationContext, value: Any) -> bytes:
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Return the document, with the application that it describes in this process."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
+    store = SqliteStore(str(tmp_path_factory.mktemp("store")))
     described = json.loads((DOCS / "openapi.json").read_text())
     body = described["paths"]["/v1/push"]["post"]["requestBody"]["content"]["application/x-ndjson"]
     # OpenAPI 3.1 has no word for lines of JSON: to have real lines made, say that it is an array of them.

@@ -16,9 +16,9 @@ import pytest
 from endpoint_lines import SESSION, Line, append, generation, record, sender, store_push
 from test_work import packed
 
+from sessiond.endpoint.server.packer import CHUNK
 from sessiond.endpoint.server.push import SECONDS, PushRequest
-from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.server.streams import CHUNK
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.wire import Limits
 
 MIB = 1 << 20
@@ -26,7 +26,7 @@ LONGEST = 1.0
 """Seconds of CPU: SECONDS for the lines, and the rest for the line that exceeds them and for the commit."""
 
 
-class TimedStore(Store):
+class TimedStore(SqliteStore):
     """A store that measures the CPU time for which its writer is held. Other processes don't change that figure."""
 
     longest = 0.0
@@ -51,7 +51,7 @@ def store(tmp_path: Path) -> Iterator[TimedStore]:
     gc.unfreeze()
 
 
-def push(store: Store, lines: list[Line]) -> list[str]:
+def push(store: SqliteStore, lines: list[Line]) -> list[str]:
     """Push lines; return the result of each."""
     outcome = store_push(store, PushRequest(store, Limits(), sender()), *map(msgspec.json.encode, lines))
     return [each.problem.type if each.problem else each.status for each in outcome.results]

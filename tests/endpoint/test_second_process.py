@@ -29,8 +29,8 @@ from test_serve import command, serve, serving
 
 from sessiond.endpoint.server import Running, running, tokens
 from sessiond.endpoint.server.lock import NAME, StoreLock
-from sessiond.endpoint.server.schema import FILE, connect
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_schema import FILE, connect
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.errors import AlreadyRunning, StateError
 from sessiond.sqlite_files import create_private
 
@@ -181,11 +181,11 @@ def test_the_holder_of_a_lock_without_a_pid_is_unknown(tmp_path: Path) -> None:
 
 def test_a_store_with_two_names_is_refused(tmp_path: Path) -> None:
     """Two processes under two names of one file would each have a write-ahead log of their own."""
-    Store(str(tmp_path / "a")).close()
+    SqliteStore(str(tmp_path / "a")).close()
     (tmp_path / "b").mkdir()
     os.link(tmp_path / "a" / FILE, tmp_path / "b" / FILE)
     with pytest.raises(StateError, match="2 names"):
-        Store(str(tmp_path / "b"))
+        SqliteStore(str(tmp_path / "b"))
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
@@ -203,7 +203,7 @@ def test_an_endpoint_without_its_store_ends_and_leaves_the_new_one_alone(tmp_pat
         assert pusher.said(append(0, b"x")) == ["stored"]
         for suffix in ("", "-wal", "-shm"):
             os.rename(tmp_path / f"{FILE}{suffix}", tmp_path / f"old{suffix}")
-        with contextlib.closing(Store(str(tmp_path))) as other:
+        with contextlib.closing(SqliteStore(str(tmp_path))) as other:
             log = (tmp_path / f"{FILE}-wal").stat()
             assert pusher.post("/v1/push", content=json.dumps(append(1, b"y"))).status_code == 500
             assert process.wait(60) == 1
@@ -361,7 +361,7 @@ def test_a_hundred_random_trials_lose_nothing(tmp_path: Path, seed: int) -> None
 def test_a_token_made_by_another_process_is_seen_at_once(endpoint: Running) -> None:
     """The processes share only files, so nothing is cached that another process may change."""
     secret = tokens.generate()
-    other = Store(endpoint.store.directory)
+    other = SqliteStore(endpoint.store.directory)
     tokens.add(other, "other", secret)
     other.close()
     assert httpx.get(f"{endpoint.url}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}).status_code == 200

@@ -26,7 +26,7 @@ from endpoint_lines import DEVICE, OTHER_DEVICE, Pusher, append, record
 from sessiond import zstd
 from sessiond.config.url import is_loopback
 from sessiond.endpoint.client import Client
-from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.errors import EndpointError, StateError, WrongEndpoint
 
 COMMAND = (
@@ -351,8 +351,8 @@ def test_a_full_disk_turns_a_push_away_whole(tmp_path: Path) -> None:
 
 def test_the_same_store_is_the_same_endpoint(tmp_path: Path) -> None:
     """The id is made once; a client notices when it talks to another store."""
-    first, second = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
-    again = Store(str(tmp_path / "a"))
+    first, second = SqliteStore(str(tmp_path / "a")), SqliteStore(str(tmp_path / "b"))
+    again = SqliteStore(str(tmp_path / "a"))
     assert first.endpoint_id == again.endpoint_id != second.endpoint_id
     for store in (first, second, again):
         store.close()
@@ -360,7 +360,7 @@ def test_the_same_store_is_the_same_endpoint(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
     """A newer store, a damaged one or an impossible path gives an error with a hint, and no byte changes."""
-    Store(str(tmp_path / "newer")).close()
+    SqliteStore(str(tmp_path / "newer")).close()
     with contextlib.closing(sqlite3.connect(tmp_path / "newer" / "endpoint.db")) as db:
         db.execute("PRAGMA user_version = 99")
     (tmp_path / "damaged").mkdir()
@@ -368,7 +368,7 @@ def test_a_store_that_cannot_be_used_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name in ("newer", "damaged", "file"):
         with pytest.raises(StateError) as failed:
-            Store(str(tmp_path / name))
+            SqliteStore(str(tmp_path / name))
         assert failed.value.hint
     assert (tmp_path / "damaged" / "endpoint.db").read_bytes().startswith(b"not a database")
 

@@ -13,9 +13,10 @@ from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
 from starlette.requests import Request
 
 from sessiond.endpoint.server import Running, tokens
+from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.guard import client_name
-from sessiond.endpoint.server.push import PushRequest, Sender
-from sessiond.endpoint.server.schema import FILE
+from sessiond.endpoint.server.push import PushRequest
+from sessiond.endpoint.server.sqlite_schema import FILE
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound, SessiondError
 

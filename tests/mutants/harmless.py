@@ -76,10 +76,6 @@ HARMLESS: dict[str, str] = {
     "if spool.meta(CLEAN) is None or known:": (
         "a spool that was closed properly is checked as well: only the start takes longer"
     ),
-    "endpoint/server/streams.py::append: if last is not None and last[2] + payload.length <= CHUNK: => "
-    "if last is not None and last[2] + payload.length < CHUNK:": (
-        "how many rows of the store hold a stream is seen by no client"
-    ),
     "redact/confirm.py::_ranges: if mark - high > last + 1: => if mark - high > last - 1:": (
         "ranges that touch are searched apart: a place on the border is confirmed twice, with the same result"
     ),

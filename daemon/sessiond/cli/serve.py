@@ -87,9 +87,9 @@ def run(args: argparse.Namespace) -> int:
     directory = args.data or _default_directory()
     if args.serve_command is None:
         return _serve(args, directory)
-    from sessiond.endpoint.server.store import Store
+    from sessiond.endpoint.server.sqlite_store import SqliteStore
 
-    store = Store(directory)
+    store = SqliteStore(directory)
     try:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
@@ -185,9 +185,9 @@ def _adopt(store: Store, machine: str, user: str) -> int:
 
 def _has_tokens(directory: str) -> bool:
     from sessiond.endpoint.server import tokens
-    from sessiond.endpoint.server.store import Store
+    from sessiond.endpoint.server.sqlite_store import SqliteStore
 
-    store = Store(directory)
+    store = SqliteStore(directory)
     try:
         return bool(tokens.list_tokens(store))
     finally:

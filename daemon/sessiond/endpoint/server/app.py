@@ -27,11 +27,11 @@ from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.pace import Pace
 from sessiond.endpoint.server import body, invites, machines, metrics, problems, streams
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
+from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.erase import Order
 from sessiond.endpoint.server.guard import Guard, client_name
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.push import Sender
 from sessiond.endpoint.server.pushes import Pushes, ReceivedPush
 from sessiond.endpoint.server.query import Query, device_id, valid_name
 from sessiond.endpoint.server.reads import Reader, ReadHandlers, json_response

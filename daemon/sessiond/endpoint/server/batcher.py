@@ -7,7 +7,6 @@ is written, the next pushes gather. Live pushes are small and somebody waits for
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,12 +15,14 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest
+from sessiond.endpoint.server.push import CpuBudget, PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.store import Store, StoreBusy, StoreLost
-from sessiond.endpoint.server.tokens import LastUses, Revoked, WrongDevice
+from sessiond.endpoint.server.tokens import LastUses
 
 TOGETHER = 128
 """Live pushes in one transaction."""
+NAMES = 4000
+"""Streams that the live pushes of one transaction name, unless a single push names more."""
 
 Stored = PushOutcome | Exception
 """The outcome of a push, or why nothing of it is stored."""
@@ -88,7 +89,12 @@ class Batcher:
             self._bulk_is_next = False
             return [self._bulk.popleft()]
         self._bulk_is_next = True
-        return [self._live.popleft() for _ in range(min(len(self._live), TOGETHER))]
+        batch: list[_Waiting] = []
+        names = 0
+        while self._live and len(batch) < TOGETHER and (not batch or names + self._live[0].push.names <= NAMES):
+            batch.append(self._live.popleft())
+            names += batch[-1].push.names
+        return batch
 
     def _store_all(self, pushes: Sequence[PushRequest]) -> list[Stored]:
         """Store pushes in one transaction; return what became of them, at least of the first one.
@@ -98,27 +104,15 @@ class Batcher:
         """
         try:
             with self._store.write() as db:
-                stored = self._apply(db, pushes)
+                stored = apply(self._store, db, pushes, CpuBudget(self._clock))
                 self._uses.write(db)
-            return stored
+            return list(stored)
         except (StoreBusy, StoreLost) as error:
             return [error for _ in pushes]
         except Exception as error:  # noqa: BLE001 - the request that waits for this push raises it
             if len(pushes) == 1:
                 return [error]
             return [outcome for push in pushes for outcome in self._store_all([push])]
-
-    def _apply(self, db: sqlite3.Connection, pushes: Sequence[PushRequest]) -> list[Stored]:
-        stored: list[Stored] = []
-        begun = self._clock()
-        for push in pushes:
-            if stored and self._clock() - begun > SECONDS:
-                break
-            try:
-                stored.append(push.apply(db))
-            except (WrongDevice, Revoked) as refused:  # raised before anything of the push is written
-                stored.append(refused)
-        return stored
 
 
 def _set(future: asyncio.Future[PushOutcome], stored: Stored) -> None:

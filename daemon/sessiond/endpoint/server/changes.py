@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
 from sessiond.endpoint.server import machines
+from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page
+from sessiond.endpoint.server.state import SessionKey
 from sessiond.endpoint.server.tokens import READ, Access
 from sessiond.endpoint.wire import ChangesAnswer
 
 
-def mark_changed(db: sqlite3.Connection, user: str, changed: Iterable[tuple[str, str]]) -> None:
-    """Move sessions to the end of the user's sequence of changes, in order."""
-    change = latest_change(db, user)
-    for machine, session in changed:
-        change += 1
-        db.execute(
-            "UPDATE sessions SET change = ? WHERE user = ? AND machine = ? AND session = ?",
-            (change, user, machine, session),
-        )
-    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
+def advance(db: Database, changed: Iterable[SessionKey]) -> dict[SessionKey, int]:
+    """Advance the users' sequences, and return the new positions of the changed sessions.
+
+    In PostgreSQL, the rows of these users stay locked until the transaction ends. So a position becomes visible only
+    after all lower ones, and nobody who follows the sequence misses one.
+    """
+    users: dict[str, list[SessionKey]] = {}
+    for key in changed:
+        users.setdefault(key[0], []).append(key)
+    positions: dict[SessionKey, int] = {}
+    for user in sorted(users):  # in one order, so that two transactions can't wait for each other
+        last = take_positions(db, user, len(users[user]))
+        positions.update(zip(users[user], range(last - len(users[user]) + 1, last + 1), strict=True))
+    return positions
 
 
-def latest_change(db: sqlite3.Connection, user: str) -> int:
+def take_positions(db: Database, user: str, count: int) -> int:
+    """Advance a user's sequence by `count`, and return its last position."""
+    rows = db.execute(
+        "INSERT INTO users (user, change) VALUES (?, ?)"
+        " ON CONFLICT (user) DO UPDATE SET change = users.change + excluded.change RETURNING change",
+        (user, count),
+    )
+    return int(rows.fetchall()[0][0])
+
+
+def move(db: Database, positions: Mapping[SessionKey, int]) -> None:
+    """Move sessions to positions in their users' sequences. Those without a record are in none."""
+    db.executemany(
+        "UPDATE sessions SET change = ? WHERE user = ? AND machine = ? AND session = ?",
+        [(position, *key) for key, position in positions.items()],
+    )
+
+
+def latest_change(db: Database, user: str) -> int:
     """Return the last position in the user's sequence of changes."""
     row = db.execute("SELECT change FROM users WHERE user = ?", (user,)).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
     """Return a page of the sessions that changed or were erased after `since`, in the order of their last change.
 
     Raises:
@@ -59,7 +81,7 @@ def list_changes(db: sqlite3.Connection, view: View, endpoint: UUID, since: str 
 
 
 def list_forgotten(
-    db: sqlite3.Connection, access: Access, device: UUID | None, endpoint: UUID, since: str | None, limit: int
+    db: Database, access: Access, device: UUID | None, endpoint: UUID, since: str | None, limit: int
 ) -> ForgottenAnswer:
     """Return a page of the sessions that were erased after `since`. A token that only pushes sees those of its device.
 
@@ -87,15 +109,14 @@ def _position(endpoint: UUID, since: str | None, latest: int) -> int:
 
 
 def _forgotten(
-    db: sqlite3.Connection, user: str, after: int, limit: int, owned: list[str] | None = None
+    db: Database, user: str, after: int, limit: int, owned: list[str] | None = None
 ) -> list[tuple[int, str, str]]:
     """Return (change, session, machine) of tombstones; '' is all machines. `owned`: only of these machines."""
-    chosen = None if owned is None else json.dumps(owned)
+    chosen = "machine = '' OR everywhere = 0" if owned is None else f"machine IN ({placeholders(len(owned))})"
     return db.execute(
-        "SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ?"
-        " AND iif(? IS NULL, machine = '' OR NOT everywhere, machine IN (SELECT value FROM json_each(?)))"
+        f"SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ? AND ({chosen})"  # noqa: S608
         " ORDER BY change LIMIT ?",
-        (user, after, chosen, chosen, limit),
+        (user, after, *(owned or ()), limit),
     ).fetchall()
 
 

@@ -6,20 +6,20 @@ transaction. So a push that is under way is either erased as well or refused.
 
 from __future__ import annotations
 
-import sqlite3
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.server import changes, machines, tokens
+from sessiond.endpoint.server.database import Database
+from sessiond.endpoint.server.decide import ALL_MACHINES
 from sessiond.endpoint.server.limits import ROW_SIZE
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
 
-ALL_MACHINES = ""
-"""The machine of a tombstone that is valid for all machines of the user. No machine has this id."""
+_INSERT = "INSERT INTO forgotten (user, session, machine, change, everywhere)"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
-def is_forgotten(db: sqlite3.Connection, user: str, machine: str, session: str) -> bool:
+def is_forgotten(db: Database, user: str, machine: str, session: str) -> bool:
     """Return whether a session was erased, on all machines of the user or on this one."""
     row = db.execute(
         "SELECT 1 FROM forgotten WHERE user = ? AND session = ? AND machine IN (?, ?)",
@@ -52,8 +52,9 @@ def erase(store: Store, order: Order) -> Receipt:
         StoreBusy: it is erased, but a reader keeps its bytes in the write-ahead log. The same request completes it.
     """
     with store.write() as db:
+        store.lock_user(db, order.user or order.access.user)
         user, chosen = _authorize(db, order)
-        receipt = _erase_rows(db, user, order.session, chosen)
+        receipt = _erase_rows(db, store, user, order.session, chosen)
         _add_tombstones(db, store, user, order.session, chosen, receipt.machines)
         store.expect_scrub(db)
         # Numbers of streams are keys of the hashes.
@@ -62,7 +63,7 @@ def erase(store: Store, order: Order) -> Receipt:
     return receipt
 
 
-def _authorize(db: sqlite3.Connection, order: Order) -> tuple[str, list[str]]:
+def _authorize(db: Database, order: Order) -> tuple[str, list[str]]:
     """Return the user and the machines whose session is erased. The token is looked up again: it may be revoked.
 
     A token that only pushes erases what its own device pushed. One that also reads is the user's own, and erases what
@@ -84,7 +85,7 @@ def _authorize(db: sqlite3.Connection, order: Order) -> tuple[str, list[str]]:
     return access.user, owned if order.machine is None else chosen
 
 
-def _erase_rows(db: sqlite3.Connection, user: str, session: str, chosen: list[str]) -> Receipt:
+def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: list[str]) -> Receipt:
     found: list[str] = []
     count = size = 0
     for machine in _holding(db, user, session):
@@ -101,17 +102,14 @@ def _erase_rows(db: sqlite3.Connection, user: str, session: str, chosen: list[st
             rows = db.execute("DELETE FROM chunks WHERE stream = ? RETURNING length", (number,))
             size += sum(row[0] for row in rows.fetchall())
             db.execute("DELETE FROM generations WHERE stream = ?", (number,))
-        if numbers:  # see streams.find_or_create
-            db.execute(
-                "INSERT INTO facts VALUES ('last_stream', ?) ON CONFLICT DO UPDATE SET value = max(value, ?)",
-                (max(numbers), max(numbers)),
-            )
+        if numbers:
+            store.retire_streams(db, numbers)
         db.execute("DELETE FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
         db.execute("DELETE FROM sessions WHERE user = ? AND machine = ? AND session = ?", key)
     return Receipt(session=UUID(session), machines=found, streams=count, bytes=size)
 
 
-def _holding(db: sqlite3.Connection, user: str, session: str) -> list[str]:
+def _holding(db: Database, user: str, session: str) -> list[str]:
     """Return the machines of a user that have a session, with or without a record."""
     known = [row[0] for row in db.execute("SELECT machine FROM machines WHERE user = ? ORDER BY machine", (user,))]
     return [
@@ -125,25 +123,22 @@ def _holding(db: sqlite3.Connection, user: str, session: str) -> list[str]:
     ]
 
 
-def _add_tombstones(
-    db: sqlite3.Connection, store: Store, user: str, session: str, chosen: list[str], erased: list[str]
-) -> None:
+def _add_tombstones(db: Database, store: Store, user: str, session: str, chosen: list[str], erased: list[str]) -> None:
     new = [machine for machine in chosen if not is_forgotten(db, user, machine, session)]
     left = store.remaining_quota(db)
     if new and not erased and left is not None and left < ROW_SIZE * len(new):
         # Erasing makes space, so it is possible with a full quota. Tombstones of unknown sessions could fill the disk.
         raise HttpError(507, "full", "the endpoint's quota is used up")
-    change = changes.latest_change(db, user)
+    again = erased if ALL_MACHINES in new else []
+    change = changes.take_positions(db, user, len(new) + len(again)) - len(new) - len(again)
     for machine in new:
         change += 1
-        db.execute("INSERT INTO forgotten VALUES (?, ?, ?, ?, 0)", (user, session, machine, change))
-    if ALL_MACHINES in new:
-        # Devices whose tokens only push are shown the tombstones of their own machines.
-        for machine in erased:
-            change += 1
-            db.execute(
-                "INSERT INTO forgotten VALUES (?, ?, ?, ?, 1)"
-                " ON CONFLICT DO UPDATE SET change = excluded.change, everywhere = 1",
-                (user, session, machine, change),
-            )
-    db.execute("INSERT INTO users VALUES (?, ?) ON CONFLICT DO UPDATE SET change = excluded.change", (user, change))
+        db.execute(f"{_INSERT} VALUES (?, ?, ?, ?, 0)", (user, session, machine, change))
+    # Devices whose tokens only push are shown the tombstones of their own machines.
+    for machine in again:
+        change += 1
+        db.execute(
+            f"{_INSERT} VALUES (?, ?, ?, ?, 1)"
+            " ON CONFLICT (user, session, machine) DO UPDATE SET change = excluded.change, everywhere = 1",
+            (user, session, machine, change),
+        )

@@ -16,9 +16,9 @@ from sessiond.endpoint.server.connections import KNOWN
 from sessiond.endpoint.server.metrics import ACCESS_NAME
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device_id
-from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, Access
+from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import StateError
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -7,7 +7,6 @@ same code again, because the answer was lost or its configuration was deleted, g
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Collection
 
 import msgspec
@@ -15,10 +14,11 @@ import msgspec
 from sessiond import clock
 from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
 from sessiond.endpoint.server import tokens
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.results import ItemError, check_machine
-from sessiond.endpoint.server.schema import DEFAULT_USER
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound, SessiondError
 
 PREFIX = "sdi_"
@@ -135,7 +135,7 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
     return EnrolAnswer(token=secret, name=name, user=invite.user)
 
 
-def _find(db: sqlite3.Connection, digest: bytes) -> Invite:
+def _find(db: Database, digest: bytes) -> Invite:
     row = db.execute(
         "SELECT invite, user, scopes, uses, used, made_ms, expires_ms FROM invites WHERE sha256 = ?", (digest,)
     ).fetchone()
@@ -155,7 +155,7 @@ def _find(db: sqlite3.Connection, digest: bytes) -> Invite:
     )
 
 
-def _name(db: sqlite3.Connection, machine: str) -> str:
+def _name(db: Database, machine: str) -> str:
     """Return a free name for a token. Its end is always random: it reveals nothing about the tokens of other users."""
     while True:
         name = f"{machine}-{secrets.token_hex(3)}"

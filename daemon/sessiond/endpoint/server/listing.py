@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import AfterSession, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page, unix_ms
 from sessiond.endpoint.wire import SessionsAnswer
@@ -48,7 +48,7 @@ _MOMENTS = {Order.STARTED: "started_ms", Order.ACTIVE: _ACTIVE}
 
 
 def list_sessions(
-    db: sqlite3.Connection, view: View, wanted: Filter, after: str | None, limit: int, order: Order = Order.STARTED
+    db: Database, view: View, wanted: Filter, after: str | None, limit: int, order: Order = Order.STARTED
 ) -> SessionsAnswer:
     """Return a page of sessions, newest first.
 

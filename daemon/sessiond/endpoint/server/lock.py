@@ -7,7 +7,7 @@ import os
 import time
 from types import TracebackType
 
-from sessiond.endpoint.server.schema import FILE
+from sessiond.endpoint.server.sqlite_schema import FILE
 from sessiond.errors import AlreadyRunning, StateError
 
 NAME = "lock"

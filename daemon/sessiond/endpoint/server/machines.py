@@ -7,12 +7,11 @@ name is another machine for another user.
 
 from __future__ import annotations
 
-import sqlite3
-
 import msgspec
 
-from sessiond.endpoint.server.schema import DEFAULT_USER
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound
 
 
@@ -25,26 +24,7 @@ class Machine(msgspec.Struct, frozen=True):
     open: bool
 
 
-def claim(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
-    """Assign a free machine id of a user to a device. Return whether the id belongs to this device."""
-    row = db.execute("SELECT device, open FROM machines WHERE user = ? AND machine = ?", (user, machine)).fetchone()
-    if row is None:
-        db.execute("INSERT INTO machines (user, machine, device) VALUES (?, ?, ?)", (user, machine, device))
-        return True
-    if row[0] == device:
-        return True
-    if row[1]:
-        db.execute("UPDATE machines SET device = ?, open = 0 WHERE user = ? AND machine = ?", (device, user, machine))
-        return True
-    return False
-
-
-def is_free(db: sqlite3.Connection, user: str, machine: str) -> bool:
-    """Return whether no device of a user owns a machine id."""
-    return db.execute("SELECT 1 FROM machines WHERE user = ? AND machine = ?", (user, machine)).fetchone() is None
-
-
-def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> bool:
+def belongs(db: Database, user: str, machine: str, device: str) -> bool:
     """Return whether a machine id of a user belongs to a device."""
     row = db.execute(
         "SELECT 1 FROM machines WHERE user = ? AND machine = ? AND device = ?", (user, machine, device)
@@ -52,22 +32,13 @@ def belongs(db: sqlite3.Connection, user: str, machine: str, device: str) -> boo
     return row is not None
 
 
-def owned(db: sqlite3.Connection, user: str, device: str) -> list[str]:
+def owned(db: Database, user: str, device: str) -> list[str]:
     """Return the machine ids of a user that belong to a device."""
     rows = db.execute("SELECT machine FROM machines WHERE user = ? AND device = ? ORDER BY machine", (user, device))
     return [row[0] for row in rows]
 
 
-def note_batch(db: sqlite3.Connection, user: str, device: str, batch: str) -> str | None:
-    """Store the id of a device's last push, and return that of the one before; None: there was none."""
-    before = last_batch(db, user, device)
-    db.execute(
-        "INSERT INTO devices VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET batch = excluded.batch", (user, device, batch)
-    )
-    return before
-
-
-def last_batch(db: sqlite3.Connection, user: str, device: str) -> str | None:
+def last_batch(db: Database, user: str, device: str) -> str | None:
     """Return the id of the last stored push of a device; None if there is none."""
     row = db.execute("SELECT batch FROM devices WHERE user = ? AND device = ?", (user, device)).fetchone()
     return None if row is None else str(row[0])

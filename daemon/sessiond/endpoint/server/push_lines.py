@@ -13,7 +13,6 @@ import msgspec
 from sessiond.endpoint.server import records
 from sessiond.endpoint.server.payload import AppendPayload, unpack
 from sessiond.endpoint.server.results import ItemError, check_machine, check_name, describe, problem
-from sessiond.endpoint.server.streams import CHUNK
 from sessiond.endpoint.wire import (
     MAX_RECORD,
     Limits,
@@ -124,8 +123,7 @@ def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits,
     if left < item.length <= limits.segment:
         return push_full(where)
     payload = unpack(item, limits.segment)
-    if payload.length > CHUNK:
-        payload.frame()  # compress it now, if necessary, and not in the write transaction
+    payload.frame()  # compress it now, if necessary, and not in the write transaction
     # Drop the text: `payload` has the bytes, and one push may have 32 MiB of them.
     item = msgspec.structs.replace(item, data="")
     return PushLine(where=where, machine=machine, session=item.session, item=item, payload=payload)

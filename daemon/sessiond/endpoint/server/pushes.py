@@ -19,11 +19,13 @@ from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.server import body
 from sessiond.endpoint.server.admission import Admission
 from sessiond.endpoint.server.batcher import TOGETHER, Batcher
+from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.erase import Order, erase
 from sessiond.endpoint.server.metrics import metric
+from sessiond.endpoint.server.packer import Packer
 from sessiond.endpoint.server.problems import HttpError
-from sessiond.endpoint.server.push import PushOutcome, PushRequest, Sender
+from sessiond.endpoint.server.push import PushOutcome, PushRequest
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import LastUses
 from sessiond.endpoint.wire import Limits
@@ -67,6 +69,7 @@ class Pushes:
     def __init__(self, store: Store, limits: Limits, uses: LastUses) -> None:
         self._store, self._limits = store, limits
         self._batcher = Batcher(store, uses)
+        self._packer = Packer(store)
         self._dictionaries = Dictionaries()
         self.lines: Counter[str] = Counter()
         """Lines so far by result: `stored`, `duplicate`, or the type of the problem."""
@@ -118,6 +121,7 @@ class Pushes:
                 if known is None:
                     return PushOutcome([], {})
                 outcome = await self._batcher.store(push, live=kind is self._live)
+                self._packer.note_push()
         self.sent_bytes += len(received.sent)
         self.lines.update(each.problem.type if each.problem else each.status for each in outcome.results)
         self._dictionaries.keep((received.sender.access.user, received.sender.device), known)

@@ -5,7 +5,6 @@ Every read runs in a worker thread, because SQLite blocks. A request reads only 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import blake2b
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from sessiond.endpoint.server import changes, listing, ranges, records, streams
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
 from sessiond.endpoint.server.problems import HttpError
@@ -50,7 +50,7 @@ class Reader:
         """Return what `function` returns."""
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
 
-    async def query(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    async def query(self, function: Callable[[Database], Answer]) -> Answer:
         """Return what `function` returns for a connection in a read transaction."""
 
         def read() -> Answer:
@@ -198,7 +198,7 @@ def json_response(answer: msgspec.Struct) -> Response:
 
 
 def _find_generation(
-    db: sqlite3.Connection, key: tuple[str, str, str, str], generation: int | None
+    db: Database, key: tuple[str, str, str, str], generation: int | None
 ) -> tuple[int | None, streams.GenerationRow | None, str | None]:
     stream = streams.find(db, *key)
     if stream is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,12 +11,14 @@ import msgspec
 
 from sessiond.endpoint.origin import Origin
 from sessiond.endpoint.server import streams
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import (
     PAGE,
     AfterGeneration,
     decode_token,
     encode_token,
 )
+from sessiond.endpoint.server.state import Record, SessionKey
 from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
@@ -64,7 +66,7 @@ _GENERATION_SIZE = 128
 """Bytes of the longest generation in a list of streams, as JSON."""
 
 
-def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> int | None:
+def revision(db: Database, user: str, machine: str, session: str) -> int | None:
     """Return the stored revision of a record; None if there is no record."""
     row = db.execute(
         "SELECT revision FROM sessions WHERE user = ? AND machine = ? AND session = ?", (user, machine, session)
@@ -72,7 +74,7 @@ def revision(db: sqlite3.Connection, user: str, machine: str, session: str) -> i
     return None if row is None else int(row[0])
 
 
-def is_whole(db: sqlite3.Connection, user: str, machine: str, session: str) -> bool:
+def is_whole(db: Database, user: str, machine: str, session: str) -> bool:
     """Return whether a record of a whole session is stored. A machine that lost its spool may push prompts alone."""
     stored = get_session(db, View(user=user), machine, session)
     return stored is not None and not stored.prompts_only
@@ -94,30 +96,33 @@ def envelope(item: PushSession) -> bytes:
     )
 
 
-def put(db: sqlite3.Connection, user: str, machine: str, item: PushSession, encoded: bytes) -> None:
-    """Store a record in place of an older revision; `encoded` is its envelope."""
-    record = item.record
-    db.execute(
-        "INSERT INTO sessions (user, machine, session, revision, tool, directory, started_ms, ended_ms, envelope)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET revision = excluded.revision, tool = excluded.tool,"
-        " directory = excluded.directory, started_ms = excluded.started_ms, ended_ms = excluded.ended_ms,"
-        " envelope = excluded.envelope",
-        (
-            user,
-            machine,
-            str(record.id),
-            item.revision,
-            record.tool,
-            record.working_directory,
-            unix_ms(record.started_at),
-            None if record.ended_at is None else unix_ms(record.ended_at),
-            encoded,
-        ),
+def put(db: Database, changed: Mapping[SessionKey, Record], positions: Mapping[SessionKey, int]) -> None:
+    """Store records in place of older revisions, at these positions of the users' sequences of changes."""
+    db.executemany(
+        "INSERT INTO sessions"
+        " (user, machine, session, revision, change, tool, directory, started_ms, ended_ms, envelope)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (user, machine, session) DO UPDATE SET revision = excluded.revision, change = excluded.change,"
+        " tool = excluded.tool, directory = excluded.directory, started_ms = excluded.started_ms,"
+        " ended_ms = excluded.ended_ms, envelope = excluded.envelope",
+        [(*key, *_columns(each, positions[key])) for key, each in changed.items()],
     )
 
 
-def get_session(db: sqlite3.Connection, view: View, machine: str, session: str) -> StoredSession | None:
+def _columns(stored: Record, position: int) -> tuple[int, int, str, str, int, int | None, bytes]:
+    record = stored.item.record
+    return (
+        stored.item.revision,
+        position,
+        record.tool,
+        record.working_directory,
+        unix_ms(record.started_at),
+        None if record.ended_at is None else unix_ms(record.ended_at),
+        stored.envelope,
+    )
+
+
+def get_session(db: Database, view: View, machine: str, session: str) -> StoredSession | None:
     """Return a session; None if it has no record, even if it has streams."""
     row = db.execute(
         "SELECT machine, session, revision, envelope FROM sessions WHERE user = ? AND machine = ? AND session = ?",
@@ -127,7 +132,7 @@ def get_session(db: sqlite3.Connection, view: View, machine: str, session: str) 
 
 
 def page(
-    db: sqlite3.Connection, view: View, found: sqlite3.Cursor, limit: int
+    db: Database, view: View, found: Iterable[Any], limit: int
 ) -> tuple[list[StoredSession], tuple[Any, ...] | None]:
     """Return the sessions of a page, and the row of the last one if more follow.
 
@@ -147,9 +152,7 @@ def page(
     return sessions, None
 
 
-def list_streams(
-    db: sqlite3.Connection, user: str, machine: str, session: str, after: str | None = None
-) -> StreamsAnswer:
+def list_streams(db: Database, user: str, machine: str, session: str, after: str | None = None) -> StreamsAnswer:
     """Return a page of the streams of a session and their generations, by name and generation.
 
     Raises:
@@ -171,9 +174,7 @@ def list_streams(
     return StreamsAnswer(streams=list(found.values()), next=None if following is None else encode_token(following))
 
 
-def _stored(
-    db: sqlite3.Connection, view: View, machine: str, session: str, number: int, envelope: bytes
-) -> StoredSession:
+def _stored(db: Database, view: View, machine: str, session: str, number: int, envelope: bytes) -> StoredSession:
     fields = _read_envelope.decode(envelope)
     return StoredSession(
         record=fields.record,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sessiond.decoding import json_decoder
-from sessiond.endpoint.server.schema import DEFAULT_USER
+from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.endpoint.wire import PROBLEMS, Problem, Result
 from sessiond.errors import SessiondError
 

@@ -23,6 +23,7 @@ from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
 from sessiond.endpoint.server.server import GRACE, Server, in_thread
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import ConfigError, StateError
@@ -80,7 +81,7 @@ def running(
     with ExitStack() as closing:
         if exclusive:
             closing.enter_context(StoreLock(str(data_dir)))
-        store = Store(str(data_dir), quota=quota)
+        store = SqliteStore(str(data_dir), quota=quota)
         closing.callback(store.close)
         listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
@@ -110,7 +111,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     with ExitStack() as closing:
         timeout = PARENT_TIMEOUT if options.until_eof else 0.0
         closing.enter_context(StoreLock(options.directory, timeout=timeout))
-        store = Store(options.directory, quota=options.quota)
+        store = SqliteStore(options.directory, quota=options.quota)
         closing.callback(store.close)
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import threading
 from collections.abc import Collection, Mapping
 from uuid import UUID
@@ -16,8 +15,9 @@ from uuid import UUID
 import msgspec
 
 from sessiond import clock
-from sessiond.endpoint.server.schema import DEFAULT_USER
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound, SessiondError
 
 PREFIX = "sd_"
@@ -191,7 +191,7 @@ def rebind(store: Store, name: str) -> None:
         db.execute("UPDATE tokens SET device = NULL, released = ? WHERE name = ?", (",".join(released), name))
 
 
-def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) -> Access | None:
+def find(db: Database, secret: str, others: Mapping[bytes, Access]) -> Access | None:
     """Return the access that a secret gives; None if there is no such token.
 
     `others`: accesses by the hash of secrets that are not in the store. The hash of 256 random bits is looked up in an
@@ -219,7 +219,7 @@ def find(db: sqlite3.Connection, secret: str, others: Mapping[bytes, Access]) ->
     )
 
 
-def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
+def bind(db: Database, access: Access, device: UUID) -> None:
     """Bind a token to the device that pushes with it, in the transaction of that push.
 
     The token is looked up again: since the request began it may have been revoked, released, or bound by another push.
@@ -239,7 +239,7 @@ def bind(db: sqlite3.Connection, access: Access, device: UUID) -> None:
         db.execute("UPDATE tokens SET device = ? WHERE sha256 = ?", (str(device), access.digest))
 
 
-def confirm(db: sqlite3.Connection, access: Access) -> None:
+def confirm(db: Database, access: Access) -> None:
     """Raise Revoked if a token was revoked after the request began."""
     known = db.execute("SELECT 1 FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
     if access.name is not None and known is None:
@@ -282,7 +282,7 @@ class LastUses:
         with self._lock:
             return bool(self._pending)
 
-    def write(self, db: sqlite3.Connection) -> None:
+    def write(self, db: Database) -> None:
         """Write the pending times in the caller's transaction."""
         with self._lock:
             pending, self._pending = self._pending, {}

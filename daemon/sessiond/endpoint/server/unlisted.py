@@ -6,12 +6,12 @@ bytes could be read only by a client that knows the session's id.
 
 from __future__ import annotations
 
-import sqlite3
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint.server import streams
+from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import PAGE, decode_token, encode_token
 from sessiond.endpoint.wire import UnlistedAnswer, UnlistedSession
 
@@ -24,7 +24,7 @@ class _After(msgspec.Struct, frozen=True, array_like=True):
     session: str
 
 
-def list_unlisted(db: sqlite3.Connection, user: str, after: str | None, limit: int) -> UnlistedAnswer:
+def list_unlisted(db: Database, user: str, after: str | None, limit: int) -> UnlistedAnswer:
     """Return a page of the user's sessions without a record, by machine and id.
 
     A page ends after `limit` sessions or PAGE bytes, but has one session.

@@ -1,21 +1,8 @@
-"""The tables of the reference endpoint, their migration, and the opening of a connection."""
+"""The tables of a store in SQLite, and the statements that migrate older ones."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import uuid
-
-from sessiond.errors import StateError, StateFull
-from sessiond.sqlite_files import create_private, use_write_ahead_log
-
-VERSION = 7
-FILE = "endpoint.db"
-BUSY_MS = 10_000
-DEFAULT_USER = "default"
-"""The user of tokens that were added without `--user`, and of all data in a store of version 1."""
-
-_TABLES = """
+TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- Only hashes: reading the file does not allow to push. UNIQUE has an index, so a lookup costs the same with 10,000
@@ -35,7 +22,7 @@ CREATE TABLE tokens (
 ) WITHOUT ROWID;
 """
 
-_OWNED = """
+OWNED = """
 -- `change` is the last position in the user's own sequence of /v1/changes. It reveals nothing about other users.
 CREATE TABLE users (
     user TEXT PRIMARY KEY,
@@ -88,7 +75,7 @@ CREATE TABLE streams (
 );
 """
 
-_BYTES = """
+BYTES = """
 CREATE TABLE generations (
     stream INTEGER NOT NULL REFERENCES streams,
     generation INTEGER NOT NULL,
@@ -97,8 +84,11 @@ CREATE TABLE generations (
     base INTEGER,
     length INTEGER NOT NULL,
     sha256 TEXT,
+    tails INTEGER NOT NULL DEFAULT 0,         -- small chunks behind `packed`, the bytes that were packed: see packer.py
+    packed INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (stream, generation)
 ) WITHOUT ROWID;
+CREATE INDEX generations_with_tails ON generations (stream) WHERE tails > 0;
 
 CREATE TABLE chunks (
     chunk INTEGER PRIMARY KEY,
@@ -111,7 +101,7 @@ CREATE TABLE chunks (
 );
 """
 
-_FORGOTTEN = """
+FORGOTTEN = """
 -- Sessions that were erased and are never stored again. `machine` is '' for a session that was erased on all machines.
 -- `change` is a position in the same sequence as that of `sessions`.
 CREATE TABLE forgotten (
@@ -125,7 +115,7 @@ CREATE TABLE forgotten (
 CREATE INDEX forgotten_by_change ON forgotten (user, change);
 """
 
-_INVITES = """
+INVITES = """
 -- Like tokens, by the hash of their code. The numbers are never used again: tokens refer to them.
 CREATE TABLE invites (
     invite INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -139,7 +129,7 @@ CREATE TABLE invites (
 );
 """
 
-_TO_VERSION_2 = (
+TO_VERSION_2 = (
     """
 ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT 'default';
 ALTER TABLE tokens ADD COLUMN scopes TEXT NOT NULL DEFAULT 'push,read';
@@ -170,103 +160,12 @@ DROP TABLE old_streams;
 )
 """Migration from version 1 to 2: the statements before and after the new tables are created. The bytes of streams are
 not changed."""
-_TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
-_TO_VERSION_4 = "ALTER TABLE streams ADD COLUMN media_type TEXT"
-_TO_VERSION_7 = "ALTER TABLE forgotten ADD COLUMN everywhere INTEGER NOT NULL DEFAULT 0"
-_TO_VERSION_6 = "ALTER TABLE tokens ADD COLUMN invite INTEGER"
-
-
-def connect(directory: str) -> sqlite3.Connection:
-    """Return a connection to the store in `directory`. The first one creates or migrates the tables.
-
-    With journal_mode WAL, a reader never waits for a push. With synchronous FULL, each commit is flushed to the disk,
-    so that an acknowledged push survives a power cut.
-
-    Raises:
-        StateFull: the disk is too full to create or migrate the store.
-        StateError: the store can't be opened, or a newer sessiond wrote it.
-    """
-    path = os.path.join(directory, FILE)
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        found = create_private(path)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
-    except (OSError, sqlite3.Error) as error:
-        raise StateError(
-            f"cannot open the store {path}: {error}", hint="choose another directory with --data"
-        ) from error
-    try:
-        if found.st_nlink > 1:
-            # SQLite derives the name of the write-ahead log from the path. Two processes that use different names
-            # would each have their own log, and each would lose what the other one commits.
-            raise StateError(
-                f"the store {path} has {found.st_nlink} names (hard links)",
-                hint="remove the other names; to copy the store, use sqlite3 and .backup",
-            )
-        use_write_ahead_log(db, BUSY_MS / 1000)
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
-        db.execute("PRAGMA cache_size = -8192")
-        # Deleted and replaced bytes are overwritten with zeros. Otherwise an erased session could still be read from
-        # free pages of the file. Some builds of SQLite have this as their default.
-        db.execute("PRAGMA secure_delete = ON").fetchall()
-        _upgrade(db, path)
-        db.execute("PRAGMA foreign_keys = ON")  # after the migration, which drops tables that others refer to
-    except UnicodeDecodeError as error:
-        # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
-        db.close()
-        raise StateError(f"cannot use the store {path}: it is damaged", hint="restore it from a backup") from error
-    except sqlite3.Error as error:
-        db.close()
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-            raise StateFull(f"no space for the store {path}: {error}", hint="free space on the disk") from error
-        raise StateError(f"cannot use the store {path}: {error}", hint="restore it from a backup") from error
-    except StateError:
-        db.close()
-        raise
-    return db
-
-
-def _upgrade(db: sqlite3.Connection, path: str) -> None:
-    """Create or migrate the tables in one transaction: a kill leaves the store either as it was or migrated."""
-    if _version(db) == VERSION:
-        return
-    db.execute("PRAGMA legacy_alter_table = ON")  # references to a renamed table must keep its old name
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        found = _version(db)  # again: another process may have created or migrated it in the meantime
-        if found > VERSION:
-            raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
-        if found == 0:
-            _run(db, _TABLES + _OWNED + _BYTES + _FORGOTTEN + _INVITES)
-            db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
-        if found == 1:
-            _run(db, _TO_VERSION_2[0] + _OWNED + _TO_VERSION_2[1])
-        if found in (1, 2):
-            db.execute(_TO_VERSION_3)
-        if found in (2, 3):
-            db.execute(_TO_VERSION_4)
-        if found in (1, 2, 3, 4):
-            _run(db, _FORGOTTEN)
-        if 0 < found < 6:
-            db.execute(_TO_VERSION_6)
-            _run(db, _INVITES)
-        if found in (5, 6):
-            db.execute(_TO_VERSION_7)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        db.execute("PRAGMA legacy_alter_table = OFF")
-
-
-def _run(db: sqlite3.Connection, script: str) -> None:
-    # Not executescript(), which would commit the transaction first.
-    for statement in script.split(";\n"):
-        db.execute(statement)
-
-
-def _version(db: sqlite3.Connection) -> int:
-    row: tuple[int] = db.execute("PRAGMA user_version").fetchone()
-    return row[0]
+TO_VERSION_3 = "ALTER TABLE tokens ADD COLUMN released TEXT NOT NULL DEFAULT ''"
+TO_VERSION_4 = "ALTER TABLE streams ADD COLUMN media_type TEXT"
+TO_VERSION_7 = "ALTER TABLE forgotten ADD COLUMN everywhere INTEGER NOT NULL DEFAULT 0"
+TO_VERSION_8 = """
+ALTER TABLE generations ADD COLUMN tails INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE generations ADD COLUMN packed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX generations_with_tails ON generations (stream) WHERE tails > 0;
+"""
+TO_VERSION_6 = "ALTER TABLE tokens ADD COLUMN invite INTEGER"

@@ -1,0 +1,154 @@
+"""The opening of a connection to a store in SQLite, and the migration of its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Sequence
+
+from sessiond.endpoint.server.sqlite_tables import (
+    BYTES,
+    FORGOTTEN,
+    INVITES,
+    OWNED,
+    TABLES,
+    TO_VERSION_2,
+    TO_VERSION_3,
+    TO_VERSION_4,
+    TO_VERSION_6,
+    TO_VERSION_7,
+    TO_VERSION_8,
+)
+from sessiond.errors import StateError, StateFull
+from sessiond.sqlite_files import create_private, use_write_ahead_log
+
+VERSION = 8
+FILE = "endpoint.db"
+BUSY_MS = 10_000
+
+
+class SqliteDatabase(sqlite3.Connection):
+    """A connection with the methods of `Database`."""
+
+    def join_keys(self, columns: Sequence[str]) -> str:
+        """Return a table of keys for the FROM of a statement, which is passed as JSON."""
+        shown = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
+        return f"(SELECT key AS i, {shown} FROM json_each(?)) AS k"  # noqa: S608 - columns are constants
+
+    def key_parameters(self, rows: Sequence[Sequence[str]]) -> Sequence[str]:
+        """Return the parameter of `join_keys` for these rows."""
+        return (json.dumps(rows),)
+
+    def new_streams(self, count: int) -> list[int]:
+        """Return `count` numbers for new streams, which follow the highest one that was ever used."""
+        (last,) = self.execute(
+            "SELECT max(coalesce((SELECT max(stream) FROM streams), 0),"
+            " coalesce((SELECT value FROM facts WHERE name = 'last_stream'), 0))"
+        ).fetchone()
+        return list(range(last + 1, last + 1 + count))
+
+
+def connect(directory: str) -> SqliteDatabase:
+    """Return a connection to the store in `directory`. The first one creates or migrates the tables.
+
+    With journal_mode WAL, a reader never waits for a push. With synchronous FULL, each commit is flushed to the disk,
+    so that an acknowledged push survives a power cut.
+
+    Raises:
+        StateFull: the disk is too full to create or migrate the store.
+        StateError: the store can't be opened, or a newer sessiond wrote it.
+    """
+    path = os.path.join(directory, FILE)
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        found = create_private(path)
+        db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000, factory=SqliteDatabase
+        )
+    except (OSError, sqlite3.Error) as error:
+        raise StateError(
+            f"cannot open the store {path}: {error}", hint="choose another directory with --data"
+        ) from error
+    try:
+        if found.st_nlink > 1:
+            # SQLite derives the name of the write-ahead log from the path. Two processes that use different names
+            # would each have their own log, and each would lose what the other one commits.
+            raise StateError(
+                f"the store {path} has {found.st_nlink} names (hard links)",
+                hint="remove the other names; to copy the store, use sqlite3 and .backup",
+            )
+        _configure(db)
+        _upgrade(db, path)
+        db.execute("PRAGMA foreign_keys = ON")  # after the migration, which drops tables that others refer to
+    except UnicodeDecodeError as error:
+        # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
+        db.close()
+        raise StateError(f"cannot use the store {path}: it is damaged", hint="restore it from a backup") from error
+    except sqlite3.Error as error:
+        db.close()
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise StateFull(f"no space for the store {path}: {error}", hint="free space on the disk") from error
+        raise StateError(f"cannot use the store {path}: {error}", hint="restore it from a backup") from error
+    except StateError:
+        db.close()
+        raise
+    return db
+
+
+def _configure(db: SqliteDatabase) -> None:
+    use_write_ahead_log(db, BUSY_MS / 1000)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+    db.execute("PRAGMA cache_size = -8192")
+    # Deleted and replaced bytes are overwritten with zeros. Otherwise an erased session could still be read from
+    # free pages of the file. Some builds of SQLite have this as their default.
+    db.execute("PRAGMA secure_delete = ON").fetchall()
+
+
+def _upgrade(db: sqlite3.Connection, path: str) -> None:
+    """Create or migrate the tables in one transaction: a kill leaves the store either as it was or migrated."""
+    if _version(db) == VERSION:
+        return
+    db.execute("PRAGMA legacy_alter_table = ON")  # references to a renamed table must keep its old name
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = _version(db)  # again: another process may have created or migrated it in the meantime
+        if found > VERSION:
+            raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
+        if found == 0:
+            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES)
+            db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
+        if found == 1:
+            _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
+        if found in (1, 2):
+            db.execute(TO_VERSION_3)
+        if found in (2, 3):
+            db.execute(TO_VERSION_4)
+        if found in (1, 2, 3, 4):
+            _run(db, FORGOTTEN)
+        if 0 < found < 6:
+            db.execute(TO_VERSION_6)
+            _run(db, INVITES)
+        if found in (5, 6):
+            db.execute(TO_VERSION_7)
+        if 0 < found < 8:
+            _run(db, TO_VERSION_8)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.execute("PRAGMA legacy_alter_table = OFF")
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    # Not executescript(), which would commit the transaction first.
+    for statement in script.split(";\n"):
+        db.execute(statement)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    row: tuple[int] = db.execute("PRAGMA user_version").fetchone()
+    return row[0]
