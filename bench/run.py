@@ -19,6 +19,7 @@ import sys
 
 import corpus
 import databases
+import jobs
 import measure
 import rows
 import side_files
@@ -30,7 +31,10 @@ ROWS = {
     "database": databases.database,
     "writer": writer.writer,
     "side": side_files.side_files,
+    "jobs": jobs.jobs,
 }
+OWN = {"side", "jobs"}
+"""Rows that make their own data and need no corpus."""
 MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 
@@ -43,17 +47,14 @@ def main() -> None:
     parser.add_argument("--no-rivals", action="store_true", help="measure sessiond alone")
     parser.add_argument("--document", metavar="FILE", help="write the table into this document, too")
     options = parser.parse_args()
-    plan = Plan(
-        directory=options.dir,
-        quick=options.quick,
-        rivals=not options.no_rivals,
-        corpus=corpus.ensure(options.dir, "small" if options.quick else "medium"),
-        large=corpus.ensure(options.dir, "small" if options.quick else "large"),
-    )
+    names = options.only.split(",") if options.only else list(ROWS)
+    sizes = ("small", "small") if options.quick else ("medium", "large")
+    medium, large = (corpus.ensure(options.dir, size) if set(names) - OWN else "" for size in sizes)
+    plan = Plan(directory=options.dir, quick=options.quick, rivals=not options.no_rivals, corpus=medium, large=large)
     kept = os.path.join(options.dir, "quick.json" if options.quick else "full.json")
     figures: list[Figure] = []
     try:
-        for name in options.only.split(",") if options.only else ROWS:
+        for name in names:
             print(f"-- {name}", file=sys.stderr, flush=True)
             for figure in ROWS[name](plan):
                 print(figure.line(), flush=True)

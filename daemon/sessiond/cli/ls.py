@@ -19,7 +19,7 @@ from sessiond.clock import now_ms
 from sessiond.errors import ConfigError, EndpointError, NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool
-from sessiond.spool.rows import SessionState
+from sessiond.spool.rows import SessionFilter, SessionState
 from sessiond.spool.safety import State, StreamSafety
 
 if TYPE_CHECKING:
@@ -149,7 +149,15 @@ def _local(spool: Spool, selection: Selection, url: str) -> Iterator[Row]:
     """Iterate the sessions in the spool, most recently active first; of a list by activity no more than its limit."""
     states, others = spool.safety.states(url)
     limit = selection.limit if selection.sort is Sort.ACTIVE else None
-    found = (make_row(session, states.get(str(session.uuid), others)) for session in spool.catalog.sessions())
+    wanted = SessionFilter(
+        tool=selection.tool,
+        machine=selection.machine,
+        branch=selection.branch,
+        since_ms=selection.since_ms,
+        gone=selection.only_here,
+        ongoing=selection.ongoing,
+    )
+    found = (make_row(session, states.get(str(session.uuid), others)) for session in spool.catalog.sessions(wanted))
     return islice(filter(selection.matches, found), limit)
 
 

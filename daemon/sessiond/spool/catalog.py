@@ -15,7 +15,7 @@ from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import Files
 from sessiond.spool.privacy_ops import PrivacyOps
-from sessiond.spool.rows import BuiltRecord, SessionState, StreamState
+from sessiond.spool.rows import BuiltRecord, SessionFilter, SessionState, StreamState
 from sessiond.spool.streams import Streams
 
 _to_json = msgspec.json.Encoder().encode
@@ -59,15 +59,15 @@ class Catalog(Streams, Files, PrivacyOps):
         )
         return [row[0] for row in found if row[0]]
 
-    def sessions(self) -> Iterator[SessionState]:
-        """Iterate over all sessions that have a record, most recently active first.
+    def sessions(self, wanted: SessionFilter | None = None) -> Iterator[SessionState]:
+        """Iterate over the wanted sessions that have a record, most recently active first.
 
         An index has the order. Sorting whole rows would read every record, even if only the first few are used.
         """
-        numbers = [
-            row[0]
-            for row in self._db.execute("SELECT id FROM session WHERE record IS NOT NULL ORDER BY active_ms DESC")
-        ]
+        given = _conditions(wanted or SessionFilter())
+        where = " AND ".join(("record IS NOT NULL", *given))
+        found = self._db.execute(f"SELECT id FROM session WHERE {where} ORDER BY active_ms DESC", list(given.values()))
+        numbers = [row[0] for row in found]
         for start in range(0, len(numbers), _ROWS):
             chunk = numbers[start : start + _ROWS]
             marks = ", ".join("?" * len(chunk))
@@ -217,6 +217,19 @@ class Catalog(Streams, Files, PrivacyOps):
         A copy of this state may have pushed there: then the numbers prove nothing.
         """
         self._db.execute("UPDATE stream SET unproven = 1 WHERE skipped IS NULL")
+
+
+def _conditions(wanted: SessionFilter) -> dict[str, object]:
+    """Return the conditions of a filter in SQL, each with its parameter."""
+    given = {
+        "tool = ?": wanted.tool,
+        "json_extract(CAST(record AS TEXT), '$.machine_id') = ?": wanted.machine,
+        "json_extract(CAST(record AS TEXT), '$.git_branch') = ?": wanted.branch,
+        "active_ms >= ?": wanted.since_ms,
+        "(gone_ms IS NOT NULL) = ?": wanted.gone or None,
+        "ongoing = ?": wanted.ongoing or None,
+    }
+    return {condition: value for condition, value in given.items() if value is not None}
 
 
 def session_state(row: tuple[Any, ...]) -> SessionState:

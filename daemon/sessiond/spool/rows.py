@@ -91,6 +91,19 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     """Whether only its prompts are known, from the tool's history of prompts."""
 
 
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """The sessions to list; None and False match all."""
+
+    tool: str | None = None
+    machine: str | None = None
+    branch: str | None = None
+    since_ms: int | None = None
+    """Sessions that were active at that time or later."""
+    gone: bool = False
+    """Sessions whose tool has deleted their files."""
+    ongoing: bool = False
+
+
 class BuiltRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A session's record as it was built from the folds of its streams, masked, with what is stored beside it."""
 

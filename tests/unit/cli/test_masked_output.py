@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sessiond.cli import COMMANDS, main
+from sessiond.cli import COMMANDS, follow, main
 from sessiond.cli.masked_stream import UNMASKED, MaskedOutput, MaskedStream
+from sessiond.cli.parsers import parsers
 from sessiond.frozen_record import to_json
 from sessiond.redact.examples import expand
 from sessiond.redact.prefilter import may_hold_secret
@@ -86,28 +88,130 @@ def environ(harness: DaemonHarness) -> dict[str, str]:
 
 IDS = (SESSION, OTHER, LOST)
 OUTPUTS: dict[str, list[list[str]]] = {
-    "ls": [[], ["--json"], ["--json", "--long"], ["--sort", "name"], ["--machine", SECRETS["title"], "--wait", "0"]],
+    "ls": [
+        [],
+        ["--json"],
+        ["--json", "--long"],
+        ["--sort", "name"],
+        ["--machine", SECRETS["title"], "--wait", "0"],
+        ["--tool", SECRETS["title"]],
+        ["--directory", "/w"],
+        ["--only-here"],
+        ["--since", SECRETS["title"]],
+    ],
     "show": [[id, *more] for id in IDS for more in ([], ["--json"], ["--raw"], ["--items"], ["--full"])]
     + [[SESSION, "--raw", "--from", "tool"], [SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
     "export": [[id, "--format", kind] for id in IDS for kind in ("md", "html", "json", "atif", "handoff")],
     "status": [[], ["--json"]],
-    "sources": [[], ["--json"], ["--all"]],
-    "queue": [[], ["--json"], ["retry", SECRETS["title"]]],
-    "verify": [[], ["--json"], ["--deep"]],
-    "forget": [[OTHER, "--yes", "--here"], [SECRETS["title"], "--yes"], [LOST, "--yes", "--here", "--json"]],
-    "doctor": [[], ["--json"]],
-    "logs": [[], ["--json"]],
-    "init": [["--yes", "--no-service"]],
-    "config": [["show"], ["show", "--json"], ["check"], ["check", "--json"], ["path"], ["get", SECRETS["title"]]],
-    "redact": [["scan", "--all"], ["scan", "--all", "--json"], ["rules"], ["rules", "--json"]],
+    "sources": [[], ["--json"], ["--all"], ["--long"]],
+    "queue": [[], ["--json"], ["retry", SECRETS["title"]], ["drop", SESSION, "--yes"]],
+    "verify": [[], ["--json"], ["--deep"], ["--tool", SECRETS["title"]], ["--repair"]],
+    "forget": [
+        ["--before", "2100-01-01"],
+        ["--directory", f"/w/{SECRETS['directory']}"],
+        ["--excluded", "--yes"],
+        [OTHER, "--yes", "--here"],
+        [SECRETS["title"], "--yes"],
+        [LOST, "--yes", "--here", "--json"],
+    ],
+    "doctor": [[], ["--json"], ["--fix"]],
+    "logs": [[], ["--json"], ["--level", "warning"]],
+    "init": [
+        ["--yes", "--no-service", "--endpoint", f"http://127.0.0.1:1/{SECRETS['title']}"],
+        ["--yes", "--no-service", "--token-file", f"/w/{SECRETS['title']}"],
+        ["--yes", "--no-service"],
+    ],
+    "config": [
+        ["show"],
+        ["show", "--json"],
+        ["check"],
+        ["check", "--json"],
+        ["path"],
+        ["get", SECRETS["title"]],
+        ["set", SECRETS["title"], "1"],
+        ["set", "redact", SECRETS["title"]],
+        ["unset", SECRETS["title"]],
+    ],
+    "redact": [
+        ["scan", "--all"],
+        ["scan", "--all", "--json"],
+        ["rules"],
+        ["rules", "--json"],
+        ["test", f"use {SECRETS['title']}"],
+    ],
     "resume": [[], ["--all"]],
-    "restore": [[SESSION, "--dry-run"], [SECRETS["title"]]],
+    "restore": [[SESSION, "--dry-run"], [SECRETS["title"]], [SESSION, "--directory", f"/w/{SECRETS['title']}"]],
     "sync": [[]],
     "pause": [["--source", SECRETS["title"]]],
     "unpause": [["--source", SECRETS["title"]]],
 }
 UNTESTED = {"run", "demo", "install", "uninstall", "start", "stop", "restart", "reload"}
 """They act on the service or the process and print fixed text; errors go through the same stream."""
+ALIKE: dict[str, set[str]] = {
+    "ls": {"--here", "--branch", "--model", "--until", "--ongoing", "--limit"},
+    "forget": {"--keep-children", "--everywhere"},
+    "logs": {"--source", "--since", "--follow"},
+    "sync": {"--timeout"},
+    "restore": {"--home", "--fork", "--launch"},
+    "resume": {"--directory", "--fork"},
+    "init": {"--invite", "--restore"},
+    "config": {"init", "edit"},
+    "status": {"--watch"},
+    "show": {"--follow", "--unmasked"},
+    "export": {"--output"},
+}
+"""Options that choose what is printed, and not how; the last ones have tests of their own below."""
+
+
+def test_every_option_that_prints_is_tested() -> None:
+    """A new command or option fails this test until its output is tested here."""
+    missing: dict[str, set[str]] = {}
+    for name, _, parser in parsers():
+        used = {word for words in OUTPUTS.get(name, []) for word in words} | ALIKE.get(name, set())
+        options = [action for each in all_parsers(parser) for action in each._actions if action.option_strings]
+        subcommands = [word for each in all_parsers(parser) for word in named(each)]
+        ignored = {"--help", "--config"}
+        unused = {each.option_strings[-1] for each in options if used.isdisjoint(each.option_strings)} - ignored
+        if name in OUTPUTS and (unused | (set(subcommands) - used)):
+            missing[name] = unused | (set(subcommands) - used)
+    assert missing == {}
+
+
+def named(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of the commands of a command."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found |= action.choices
+    return found
+
+
+def all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return a parser and those of its commands."""
+    return [parser, *(inner for each in named(parser).values() for inner in all_parsers(each))]
+
+
+def test_an_exported_file_is_masked(planted: DaemonHarness, tmp_path: Path) -> None:
+    """It does not go through standard output."""
+    for kind in ("md", "html", "json", "atif", "handoff"):
+        file = tmp_path / f"session.{kind}"
+        assert main(["export", SESSION, "--format", kind, "-o", str(file)], environ(planted)) == 0
+        text = file.read_text()
+        assert text and [part for part in PARTS if part in text] == [], kind
+    main(["export", SESSION, OTHER, "-o", str(tmp_path)], environ(planted))
+    assert not [part for part in PARTS for each in tmp_path.glob("*.md") if part in each.read_text()]
+
+
+def test_what_is_followed_is_masked(
+    planted: DaemonHarness, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(follow.follow, "__defaults__", (interrupt,))
+    assert main(["show", SESSION, "--follow"], environ(planted)) == 0
+    shown = capfdbinary.readouterr().out.decode()
+    assert "use ***" in shown and [part for part in PARTS if part in shown] == []
 
 
 def test_every_command_is_tested_or_prints_nothing_of_sessions() -> None:
