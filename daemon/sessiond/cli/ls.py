@@ -16,11 +16,13 @@ from sessiond.cli.lookup import check_tool, endpoint_url, opened_if_any, short_i
 from sessiond.cli.output import columns, escape, load_config, print_json
 from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
+from sessiond.config import state_dir
 from sessiond.errors import ConfigError, EndpointError, NotFound
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionFilter, SessionState
 from sessiond.spool.safety import State, StreamSafety
+from sessiond.state import has_archive
 
 if TYPE_CHECKING:
     from sessiond.cli.remote import Question
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "List the sessions of all your machines, most recently active first. Sessions of other machines come from the"
-        " endpoint; if it does not answer, those of this machine are listed."
+        " endpoint; if it does not answer, those of this machine and of its built-in archive are listed."
     )
     add_filters(parser)
     parser.add_argument(
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
         question = Question(config, args.environ, selection)
     with opened_if_any(config) as spool:
-        if spool is None and question is None:
+        if spool is None and question is None and not has_archive(state_dir(config)):
             raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
         local: list[Row] = []
         url = "" if spool is None else endpoint_url(spool, config)
@@ -93,6 +95,9 @@ def run(args: argparse.Namespace) -> int:
         elif args.tool is not None:
             check_tool(args.tool)
         stored, source = _ask(question, args.wait)
+        answered = stored is not None
+        if stored is None:
+            stored = _archived(spool, state_dir(config), selection)
         rows = _merge(local, stored, selection, spool)
         if args.json:
             _print_json(rows, spool, url, stored, long=args.long)
@@ -101,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             empty = "no matching sessions" if selection.filtered else "nothing has been captured yet"
             print(empty, file=sys.stderr)
-    if source and not (args.json and stored is not None):
+    if source and not (args.json and answered):
         print(source, file=sys.stderr)
     return 0
 
@@ -115,6 +120,22 @@ def _ask(question: Question | None, wait: float) -> tuple[list[StoredSession] | 
     except (EndpointError, ConfigError) as error:
         return None, f"only sessions of this machine: {escape(str(error))}"
     return stored, f"sessions of all your machines, from {escape(question.url)}"
+
+
+def _archived(spool: Spool | None, directory: str, selection: Selection) -> list[StoredSession]:
+    """Return the matching sessions that only the built-in archive has, as after a loss of the spool.
+
+    Raises: StateError.
+    """
+    if not has_archive(directory):
+        return []
+    from sessiond.cli.archived import archived_sessions
+    from sessiond.cli.remote import make_row
+
+    known = set() if spool is None else set(spool.stats.newest_ids(-1))
+    found = [each for each in archived_sessions(directory, known) if selection.matches(make_row(each))]
+    # The archive may not have erased them yet.
+    return [each for each in found if spool is None or not spool.forgotten.has(str(each.record.id))]
 
 
 def _merge(
