@@ -20,21 +20,21 @@ opencode) VER=1.18.33; npm_install $LAB/opencode-$VER/pkg opencode-ai@$VER openc
   ENVS="OPENCODE_DISABLE_MODELS_FETCH=1 OPENCODE_DISABLE_AUTOUPDATE=1 OPENCODE_DISABLE_LSP_DOWNLOAD=1"
   for m in m1 m2; do mkdir -p "$W/$m/.config/opencode"; printf '{"model":"stub/stub-model","small_model":"stub/stub-model","autoupdate":false,"share":"disabled","permission":{"edit":"allow","bash":"allow"},"provider":{"stub":{"npm":"@ai-sdk/openai-compatible","name":"Stub","options":{"baseURL":"http://127.0.0.1:%s/v1","apiKey":"stub"},"models":{"stub-model":{"name":"Stub Model","limit":{"context":100000,"output":4000}}}}}}' "$PORT" >"$W/$m/.config/opencode/opencode.json"; done
   begin() { on m1 opencode run "LABPROMPT $WORD please run echo"; }; fork() { on m1 opencode run --continue --fork 'LABFORK'; }; resume() { on m2 opencode run --session "$1" 'LABSECOND'; };;
-kilo-code) VER=7.7.7; npm_install $LAB/kilo-$VER/pkg @kilocode/cli@$VER kilo; BIN=$LAB/kilo-$VER/pkg/node_modules/.bin
+kilo-code) SUBAGENTS=yes; VER=7.7.7; npm_install $LAB/kilo-$VER/pkg @kilocode/cli@$VER kilo; BIN=$LAB/kilo-$VER/pkg/node_modules/.bin
   ENVS="KILO_DISABLE_MODELS_FETCH=1 KILO_DISABLE_AUTOUPDATE=1 KILO_DISABLE_LSP_DOWNLOAD=1 KILO_TELEMETRY_LEVEL=off"
   for m in m1 m2; do mkdir -p "$W/$m/.config/kilo"; printf '{"model":"stub/stub-model","small_model":"stub/stub-model","autoupdate":false,"share":"disabled","permission":{"edit":"allow","bash":"allow"},"provider":{"stub":{"npm":"@ai-sdk/openai-compatible","name":"Stub","options":{"baseURL":"http://127.0.0.1:%s/v1","apiKey":"stub"},"models":{"stub-model":{"name":"Stub Model","limit":{"context":100000,"output":4000}}}}}}' "$PORT" >"$W/$m/.config/kilo/kilo.json"; done
-  begin() { on m1 kilo run --auto -m stub/stub-model "LABPROMPT $WORD please run echo"; }; resume() { on m2 kilo run --auto -m stub/stub-model --session "$1" 'LABSECOND'; };;
+  begin() { on m1 kilo run --auto -m stub/stub-model "LABPROMPT $WORD please run echo"; }; fork() { on m1 kilo run --auto -m stub/stub-model --continue --fork 'LABFORK'; }; resume() { on m2 kilo run --auto -m stub/stub-model --session "$1" 'LABSECOND'; };;
 gemini-cli) VER=0.61.0; npm_install $LAB/gemini-cli-$VER @google/gemini-cli@$VER gemini; BIN=$LAB/gemini-cli-$VER/node_modules/.bin
   ENVS="GEMINI_API_KEY=dummy GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:$PORT GEMINI_CLI_TRUST_WORKSPACE=true"
   for m in m1 m2; do mkdir -p "$W/$m/.gemini"; echo '{"selectedAuthType":"gemini-api-key","security":{"auth":{"selectedType":"gemini-api-key"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false},"telemetry":{"enabled":false},"usageStatisticsEnabled":false}' >"$W/$m/.gemini/settings.json"; done
   begin() { on m1 gemini -y -p "LABPROMPT please $WORD now"; }; resume() { on m2 gemini -y --resume "$1" -p 'LABSECOND'; };;
-qwen-code) VER=0.24.4; PATH=$PATH22 npm_install $LAB/qwen-code-$VER @qwen-code/qwen-code@$VER qwen; BIN=$LAB/qwen-code-$VER/node_modules/.bin
+qwen-code) SUBAGENTS=yes; VER=0.24.4; PATH=$PATH22 npm_install $LAB/qwen-code-$VER @qwen-code/qwen-code@$VER qwen; BIN=$LAB/qwen-code-$VER/node_modules/.bin
   ENVS="OPENAI_API_KEY=dummy OPENAI_BASE_URL=http://127.0.0.1:$PORT/v1 OPENAI_MODEL=qwen3-coder-plus QWEN_CODE_SUPPRESS_YOLO_WARNING=1"
   for m in m1 m2; do mkdir -p "$W/$m/.qwen"; echo '{"selectedAuthType":"openai","security":{"auth":{"selectedType":"openai"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false},"telemetry":{"enabled":false}}' >"$W/$m/.qwen/settings.json"; done
-  begin() { on m1 qwen -y -p "LABPROMPT please $WORD now"; }; resume() { on m2 qwen -y --resume "$1" -p 'LABSECOND'; };;
+  begin() { on m1 qwen -y -p "LABPROMPT please $WORD now"; }; fork() { on m1 qwen -y --resume "$1" --fork-session -p 'LABFORK'; }; resume() { on m2 qwen -y --resume "$1" -p 'LABSECOND'; };;
 pi) VER=1.6.0; npm_install $LAB/pi-$VER/pkg @earendil-works/pi-coding-agent@$VER pi; BIN=$LAB/pi-$VER/pkg/node_modules/.bin; ENVS="PI_OFFLINE=1 PI_TELEMETRY=0"
   for m in m1 m2; do mkdir -p "$W/$m/.pi/agent"; printf '{"providers":{"stub":{"baseUrl":"http://127.0.0.1:%s/v1","apiKey":"stub","api":"openai-completions","models":[{"id":"stub-model","name":"Stub","reasoning":false,"input":["text"],"cost":{"input":0,"output":0,"cacheRead":0,"cacheWrite":0},"contextWindow":100000,"maxTokens":4000}]}}}' "$PORT" >"$W/$m/.pi/agent/models.json"; done
-  begin() { on m1 pi --provider stub --model stub-model -p "LABPROMPT $WORD please run echo"; }; resume() { on m2 pi --provider stub --model stub-model --session "$1" -p 'LABSECOND'; };;
+  begin() { on m1 pi --provider stub --model stub-model -p "LABPROMPT $WORD please run echo"; }; fork() { on m1 pi --provider stub --model stub-model --fork "$1" -p 'LABFORK'; }; resume() { on m2 pi --provider stub --model stub-model --session "$1" -p 'LABSECOND'; };;
 copilot-cli) VER=1.0.102; npm_install $LAB/copilot-$VER @github/copilot@$VER copilot; BIN=$LAB/copilot-$VER/node_modules/.bin
   ENVS="COPILOT_OFFLINE=true COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:$PORT/v1 COPILOT_PROVIDER_API_KEY=dummy COPILOT_MODEL=gpt-5"
   begin() { on m1 copilot --allow-all-tools -p "LABPROMPT please $WORD now"; }; resume() { on m2 copilot --allow-all-tools "$1" -p 'LABSECOND'; };;
@@ -47,7 +47,8 @@ for _ in $(seq 100); do [ -s "$W/announced" ] && break; sleep 0.1; done
 URL=$(python3 -c "import json;print(json.load(open('$W/announced'))['url'])")
 sd() { local m=$1; shift; on "$m" env SESSIOND_STATE_DIR="$W/$m/state" SESSIOND_MACHINE_ID="$m" SESSIOND_ENDPOINT__URL="$URL" SESSIOND_TOKEN="$(cat "$W/token")" "$SD" "$@"; }
 # the session without a parent; of a fork, the other one
-pick() { sd m1 ls --json --long | python3 -c "import json,sys;every=[json.loads(x) for x in sys.stdin];print(next(e['record']['id'] for e in every if (e['parent'] is not None) == ('$1' == 'fork')))"; }
+pick() { sd m1 ls --json --long | python3 -c "import json,sys;every=[json.loads(x) for x in sys.stdin];print(next(e['record']['id'] for e in every if (e['record']['id'] != '$ID' if '$1' == 'fork' else e['parent'] is None)))"; }
+ID=
 # how many transcripts of a machine have the prompt of the subagent
 agents() { grep -rl --include='*.json' --include='*.jsonl' --exclude-dir=state 'hello from subagent' "$W/$1" | wc -l; }
 begin >"$W/begin.out" 2>&1; sd m1 sync; ID=$(pick tool)
