@@ -469,3 +469,23 @@ def test_an_impossible_position_is_damage(values: dict[str, Any]) -> None:
     """Continuing from it would send bytes at wrong offsets."""
     with pytest.raises(SpoolDamaged):
         Position(**values)
+
+
+def test_bytes_that_follow_what_the_endpoint_kept_are_no_placeholder() -> None:
+    """It has a later generation, and of ours exactly what the outbox continues: nothing is lost."""
+    plan = plan_without_source(HERE, Queue([(1, 6, 3)]), at(3, b"xy"), Trust())
+    assert plan == [
+        DropStart(1),
+        Renumber(1, 4),
+        Begin(4, 1, 6),
+        MoveTo(replace(HERE, generation=4, acked=6)),
+    ]
+
+
+@pytest.mark.parametrize(("length", "theirs", "asked"), [(9, 1, 9), (5, 1, 5), (20, 1, 9), (4, 2, 9), (4, 0, 0)])
+def test_bytes_that_only_the_endpoint_can_show_are_asked_for(length: int, theirs: int, asked: int) -> None:
+    """As many as it may have of our generation; an earlier one of its own shows nothing about ours."""
+    plan = plan_without_source(HERE, Queue([]), at(theirs, bytes(length)), Trust(unproven=True))
+    expected = [MoveTo(replace(HERE, acked=0))]
+    assert plan == ([*expected, Confirm(asked)] if asked else expected)
+    assert Confirm(asked) not in plan_without_source(HERE, Queue([]), at(1, bytes(9)), Trust(lost=True, unproven=True))

@@ -144,3 +144,10 @@ def test_an_endpoint_that_comes_back_lacks_what_it_never_acknowledged(spool: Spo
     assert spool.catalog.stream(stream.id).acked == 80
     spool.catalog.change_endpoint(ARCHIVE, ENDPOINT)
     assert lost() == 50
+
+
+def test_a_session_that_is_not_to_be_copied_waits_no_longer(spool: Spool) -> None:
+    """The user erased it. One of the same id on another machine is another session."""
+    spool.archived.add([entry(FIRST), entry(FIRST, machine="bob"), entry(SECOND)])
+    spool.archived.remove(entry(FIRST))
+    assert sorted(pending(spool)) == [(FIRST, "bob"), (SECOND, "ada")]

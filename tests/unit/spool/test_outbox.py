@@ -201,3 +201,21 @@ def test_the_queue_shows_since_when_the_oldest_item_waits(harness: DaemonHarness
             harness.spool.outbox.acknowledge(segment)
     (item,) = harness.spool.stats.queue()
     assert (item.record, item.segments, item.oldest_ms) == (True, 0, record.revision)
+
+
+def test_only_what_ends_at_the_endpoint_leaves_the_outbox(harness: DaemonHarness) -> None:
+    """What goes further stays, and so do other generations; the bytes in the outbox are counted."""
+    first, _ = two_sessions(harness)
+    harness.ingest(first)
+    (stream,) = harness.spool.catalog.streams(1)
+    outbox = harness.spool.outbox
+    end = stream.folded
+    with harness.spool.transaction():
+        outbox.add(stream.id, 0, end, 10, b"frame", harness.now_ms)
+        outbox.add(stream.id, 1, 0, 5, b"other", harness.now_ms)
+    before = outbox.size
+    with harness.spool.transaction():
+        outbox.drop_until(stream.id, 0, end + 9)
+    assert [run[:3] for run in outbox.runs(stream.id)] == [(0, end, 10), (1, 0, 5)]
+    assert outbox.size == len(b"frame") + len(b"other") < before
+    assert harness.spool.catalog.progress(stream.id)[0] == end

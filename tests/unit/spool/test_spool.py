@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import uuid
 from contextlib import closing, suppress
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.errors import SpoolDamaged
+from sessiond.errors import SpoolDamaged, StateError, StateFull
 from sessiond.spool import Spool
+from sessiond.spool.archive_file import archive_bytes
 from sessiond.spool.damaged import check
+from sessiond.spool.scrub import DUE, scrub
+from sessiond.spool.translation import translated
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which files are open")
@@ -100,3 +104,50 @@ def test_a_failed_transaction_takes_back_its_own_part(tmp_path: Path) -> None:
                 raise KeyError
             assert spool.outbox.size == 4
         assert [item.length for item in spool.outbox.segments(9, 99)] == [9]
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        (sqlite3.SQLITE_FULL, StateFull),
+        (sqlite3.SQLITE_IOERR, StateFull),
+        (sqlite3.SQLITE_IOERR | 4 << 8, StateFull),
+        (sqlite3.SQLITE_CORRUPT, SpoolDamaged),
+        (sqlite3.SQLITE_BUSY, StateError),
+    ],
+)
+def test_errors_of_the_disk_get_their_own_names(code: int, raised: type[StateError]) -> None:
+    """A full disk makes the daemon wait, damage makes it rebuild the spool, and anything else is reported."""
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    with pytest.raises(raised) as found, translated():
+        raise error
+    assert type(found.value) is raised
+
+
+def test_erased_data_stays_to_be_removed_while_another_process_reads(tmp_path: Path) -> None:
+    """It reads from the write-ahead log, which can't be emptied then."""
+    with closing(Spool(str(tmp_path))) as spool, closing(sqlite3.connect(spool.path)) as other:
+        with spool.erasing():
+            spool.set_meta("a key", "erased")
+        spool.connection.execute("PRAGMA busy_timeout = 0").fetchall()
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM meta").fetchall()
+        with spool.transaction():
+            spool.set_meta("a key", "another value")
+        assert not scrub(spool)
+        assert spool.meta(DUE) is not None
+        other.execute("COMMIT")
+        assert scrub(spool)
+        assert spool.meta(DUE) is None
+
+
+def test_free_pages_of_the_archive_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    with closing(sqlite3.connect(tmp_path / "archive" / "endpoint.db", isolation_level=None)) as store:
+        store.execute("CREATE TABLE data (value)")
+        used = archive_bytes(str(tmp_path))
+        store.execute("INSERT INTO data VALUES (zeroblob(1000000))")
+        assert archive_bytes(str(tmp_path)) > 1_000_000
+        store.execute("DELETE FROM data")
+        assert archive_bytes(str(tmp_path)) == used

@@ -8,12 +8,15 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sessiond.endpoint.wire import RemotePosition
 from sessiond.errors import SpoolDamaged
 from sessiond.spool import Spool
+from sessiond.spool.confirmation import Confirmations
 from sessiond.spool.rows import FileState, StreamState
 from sessiond.spool.safety import State
+from sessiond.spool.verification import Claim, Claims
 
 SESSION = UUID(int=1)
 
@@ -284,3 +287,56 @@ def test_files_are_found_by_the_start_of_their_reason(spool: Spool) -> None:
     for path, trouble in (("/a", "no permission: a"), ("/b", "too many links"), ("/c", None)):
         spool.catalog.save_file(FileState(path=path, tool="codex", trouble=trouble))
     assert [file.path for file in spool.catalog.troubled("no permission")] == ["/a"]
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_a_claim_that_is_wrong_is_withdrawn(spool: Spool, compare: bool) -> None:
+    """The endpoint is asked again. Its bytes are doubted only if they were compared and differ."""
+    stream = add(spool)
+    claim = Claim(session=str(SESSION), tool="codex", number=stream.session, revision=1, stream=stream.id)
+    claims = Claims(spool.connection)
+    if compare:
+        claims.withdraw(claim, compare=True)
+    else:
+        claims.withdraw(claim)
+    after = spool.catalog.stream(stream.id)
+    assert (after.known, after.unproven, after.acked) == (False, compare, 0 if compare else 100)
+
+
+def test_a_comparison_that_was_overtaken_changes_nothing(spool: Spool) -> None:
+    """The stream was asked about again, rewritten, or erased and its number used by another session."""
+    stream = add(spool)
+    spool.catalog.set_position(stream.id, 0, 100, 0, None)
+    spool.catalog.set_unconfirmed(stream.id, 80)
+    confirmations = Confirmations(spool.connection)
+    found = confirmations.next()
+    assert found is not None
+    assert (found.stream, found.generation, found.length) == (stream.id, 0, 80)
+    for other in (
+        replace(found, length=70),
+        replace(found, generation=1),
+        replace(found, session=UUID(int=2)),
+        replace(found, stream=stream.id + 1),
+    ):
+        confirmations.settle(other, 70)
+        assert confirmations.next() == found
+    spool.catalog.set_unknown(stream.id)
+    assert confirmations.next() is None
+    confirmations.settle(found, 80)
+    assert spool.catalog.stream(stream.id).acked == 0
+
+
+@pytest.mark.parametrize(("equal", "proven"), [(80, True), (79, False)])
+def test_what_is_equal_counts_and_the_rest_is_doubted_further(spool: Spool, equal: int, proven: bool) -> None:
+    stream = add(spool)
+    spool.catalog.set_position(stream.id, 0, 100, 0, None)
+    spool.catalog.set_unconfirmed(stream.id, 80)
+    assert spool.safety.streams(stream.session)[0].state is State.WAITING
+    confirmations = Confirmations(spool.connection)
+    found = confirmations.next()
+    assert found is not None
+    confirmations.settle(found, equal)
+    after = spool.catalog.stream(stream.id)
+    assert (after.acked, after.unproven) == (equal, not proven)
+    assert confirmations.next() is None
+    assert spool.safety.streams(stream.session)[0].state is State.LOST

@@ -15,7 +15,7 @@ from sessiond.ingest.admission import purge_session
 from sessiond.spool.health import read_copies
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload import LAST_BATCH, BatchResult, bind, settle, store_batch, unbind_changed_endpoint
-from sessiond.upload.binding import COMPARE_MS
+from sessiond.upload.binding import COMPARE_MS, DISTRUST_MS
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 BATCH = "the name of the batch"
@@ -184,6 +184,43 @@ def test_a_batch_behind_an_unknown_one_has_everything_compared_once_in_a_while(h
     assert not bound_again(harness)
     harness.now_ms += 1
     assert store_batch(harness.uploading, BATCH, "another one")
+
+
+def test_a_second_copy_has_all_files_compared_once_a_day(harness: DaemonHarness) -> None:
+    """The number of a generation is free for one of the two only: to compare each time would never end."""
+
+    def doubted(passed_ms: int) -> bool:
+        with harness.spool.transaction():
+            harness.spool.connection.execute("UPDATE stream SET unproven = 0")
+            harness.spool.set_meta(LAST_BATCH, "the last one")
+        harness.now_ms += passed_ms
+        store_batch(harness.uploading, BATCH, "another one")
+        return harness.spool.catalog.streams(1)[0].unproven
+
+    assert doubted(0)
+    assert not doubted(DISTRUST_MS)
+    assert not doubted(DISTRUST_MS)
+    assert doubted(DISTRUST_MS + 1)
+
+
+def test_another_endpoint_is_asked_for_everything(harness: DaemonHarness) -> None:
+    """Nothing that the endpoint before it acknowledged counts there."""
+    settle(harness.uploading, items(harness), answer(None, None, None))
+    harness.spool.set_meta("endpoint", "another one")
+    assert not bind(harness.uploading)
+    (stream,) = harness.spool.catalog.streams(1)
+    assert (stream.known, stream.acked) == (False, 0)
+    assert left(harness)[0] == 1
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_item_of_an_erased_session_has_all_of_it_set_aside(harness: DaemonHarness, which: int) -> None:
+    """Whether the endpoint refuses its record or its bytes."""
+    problems = [None, None, None]
+    problems[which] = problem("forgotten")  # type: ignore[call-overload]
+    assert settle(harness.uploading, items(harness), answer(*problems)).forgotten == 1
+    assert harness.spool.forgotten.is_kept(SESSION)
+    assert left(harness)[:2] == (0, 0)
 
 
 def test_a_first_batch_is_no_sign_of_a_second_copy(harness: DaemonHarness) -> None:
