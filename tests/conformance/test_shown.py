@@ -87,7 +87,7 @@ def tokens(threads: list[Thread]) -> tuple[list[Usage], Usage | None]:
     by_key: dict[object, Usage] = {}
     total: Usage | None = None
     for thread in threads:
-        for _, item in thread.items:
+        for item in (placed.item for placed in thread.items):
             if item.kind is not ItemKind.USAGE or item.usage is None or item.copied:
                 continue
             if item.usage.total:
@@ -110,8 +110,8 @@ def test_the_endpoint_has_only_the_names_of_streams_and_they_suffice() -> None:
     for name in NAMES:
         for _, threads, _ in shown.sessions(name):
             whole = [each for each in threads if each.name != "prompts"]
-            talking = [each for each in whole if any(item.kind is ItemKind.MESSAGE for _, item in each.items)]
-            called = {item.stream for each in threads if each.main for _, item in each.items}
+            talking = [each for each in whole if any(placed.item.kind is ItemKind.MESSAGE for placed in each.items)]
+            called = {placed.item.stream for each in threads if each.main for placed in each.items}
             guessed = main_streams([each.name for each in threads]) - called
             differ += [(name, each.name) for each in talking if each.main != (each.name in guessed)]
     assert differ == UNNAMED
