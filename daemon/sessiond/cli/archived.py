@@ -15,6 +15,7 @@ from sessiond.errors import StateError
 from sessiond.state import ARCHIVE
 
 if TYPE_CHECKING:
+    from sessiond.endpoint.server.database import Database
     from sessiond.endpoint.wire import StoredSession
 
 BUSY_SECONDS = 2.0
@@ -28,11 +29,11 @@ def archived_sessions(directory: str, known: Collection[str]) -> list[StoredSess
 
     The store is read directly: to serve it would take longer than all else of `ls`. Raises: StateError.
     """
-    from sessiond.endpoint.server.schema import FILE
+    from sessiond.endpoint.server.sqlite_schema import FILE, SqliteDatabase
 
-    path = os.path.join(directory, ARCHIVE, FILE)
+    address = f"file:{quote(os.path.join(directory, ARCHIVE, FILE))}?mode=ro"
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as db:
+        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, factory=SqliteDatabase)) as db:
             rows = db.execute("SELECT user, session FROM sessions").fetchall()
             missing = [(user, session) for user, session in rows if session not in known]
             return _read(db, missing) if missing else []
@@ -40,7 +41,7 @@ def archived_sessions(directory: str, known: Collection[str]) -> list[StoredSess
         raise StateError(f"the built-in archive can't be read: {error}") from error
 
 
-def _read(db: sqlite3.Connection, missing: list[tuple[str, str]]) -> list[StoredSession]:
+def _read(db: Database, missing: list[tuple[str, str]]) -> list[StoredSession]:
     """Return sessions by user and id."""
     from sessiond.endpoint.server.listing import Filter, list_sessions
     from sessiond.endpoint.server.records import View
