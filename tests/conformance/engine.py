@@ -13,7 +13,7 @@ import msgspec
 from sessiond import zstd
 from sessiond.cli.conversation import LocalReader
 from sessiond.config import Config
-from sessiond.ingest import IngestContext, Location, ingest, locate
+from sessiond.ingest import Index, IngestContext, Location, ingest
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.pins import Pins
 from sessiond.ingest.pipeline import decode
@@ -24,8 +24,10 @@ from sessiond.session import Fold, Session, session_id
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Memory, Root, Source, UserDirs
 from sessiond.sources.damaged import decode_all
+from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
+from sessiond.watch.scan import ScanStats, scan
 
 NOW_MS = 1_800_000_000_000
 
@@ -50,25 +52,37 @@ def roots(tree: str) -> list[tuple[Source, Root]]:
     return [(source, root) for source in find_sources() for root in source.roots(dirs)]
 
 
-def locations(tree: str) -> Iterator[Location]:
-    """Iterate over the units with records in a tree, each once."""
-    return (location for location in _locations(tree) if location.unit.kind is not Kind.FILE)
+def locations(tree: str, known: list[tuple[Source, Root]] | None = None) -> list[Location]:
+    """Return the units with records in a tree, each once. `known` are its roots; those of links are added to them."""
+    return [location for location in _locations(tree, known) if location.unit.kind is not Kind.FILE]
 
 
-def side_files(tree: str) -> Iterator[Location]:
-    """Iterate over the side files in a tree, each once."""
-    return (location for location in _locations(tree) if location.unit.kind is Kind.FILE)
+def side_files(tree: str, known: list[tuple[Source, Root]] | None = None) -> list[Location]:
+    """Return the side files in a tree, each once."""
+    return [location for location in _locations(tree, known) if location.unit.kind is Kind.FILE]
 
 
-def _locations(tree: str) -> Iterator[Location]:
-    known, seen = roots(tree), set[tuple[str, str]]()
-    for folder, _, names in sorted(os.walk(tree)):
-        for name in sorted(names):
-            for location in locate(known, os.path.join(folder, name)):
-                key = type(location.source).__name__, location.path
-                if key not in seen:
-                    seen.add(key)
-                    yield location
+def _locations(tree: str, known: list[tuple[Source, Root]] | None) -> Iterator[Location]:
+    known = roots(tree) if known is None else known
+    paths, seen = sorted(set(_scan(known, tree)), key=os.path.split), set[tuple[str, str]]()
+    index = Index(known)
+    for path in paths:
+        for location in index(path):
+            key = type(location.source).__name__, location.path
+            if key not in seen:
+                seen.add(key)
+                yield location
+
+
+def _scan(known: list[tuple[Source, Root]], tree: str) -> Iterator[str]:
+    """Iterate over the files below roots, and below those that links lead to, which are added."""
+    for source, root in known:
+        stats = ScanStats()
+        for path, _ in scan(root, stats=stats):
+            yield path
+        for path in stats.links:
+            target = linked_root(Link(source, root, path), known, f"{tree}/../state")
+            known += [(source, target)] if target is not None else []
 
 
 @contextmanager
@@ -94,13 +108,14 @@ def fold_lines(source: Source, fold: Fold, data: bytes) -> bytes:
 
 def capture(tree: str) -> dict[uuid.UUID, Found]:
     """Capture every session of every tool in a tree."""
-    with _opened(tree) as context:
+    known = roots(tree)
+    with _opened(tree, known) as context:
         unknown: dict[uuid.UUID, set[str]] = {}
-        for location in locations(tree):
+        for location in locations(tree, known):
             ingest(context, location)
             for identity, names in _unknown(context, location):
                 unknown.setdefault(identity, set()).update(names)
-        for location in side_files(tree):
+        for location in side_files(tree, known):
             ingest(context, location)
         return dict(_found(context.spool, tree, unknown))
 
@@ -127,8 +142,9 @@ class CapturedReader(LocalReader):
 @contextmanager
 def readers(tree: str) -> Iterator[list[CapturedReader]]:
     """Capture a tree, and open what `show` reads each of its sessions with, oldest first. Nothing is masked."""
-    with _opened(tree) as context:
-        for location in [*locations(tree), *side_files(tree)]:
+    known = roots(tree)
+    with _opened(tree, known) as context:
+        for location in [*locations(tree, known), *side_files(tree, known)]:
             ingest(context, location)
         config = Config(state_dir=os.path.dirname(context.pins.directory))
         found = sorted(context.spool.catalog.sessions(), key=lambda each: (each.record.started_at, each.uuid))
@@ -136,14 +152,14 @@ def readers(tree: str) -> Iterator[list[CapturedReader]]:
 
 
 @contextmanager
-def _opened(tree: str) -> Iterator[IngestContext]:
-    """Open a spool in a new state directory to capture a tree."""
+def _opened(tree: str, known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
+    """Open a spool in a new state directory to capture what is below the roots of a tree."""
     with tempfile.TemporaryDirectory() as state:
         spool = Spool(state)
         try:
             yield IngestContext(
                 spool=spool,
-                roots=roots(tree),
+                roots=known,
                 machine_id="testbox",
                 digest=Digest(0),
                 pins=Pins(os.path.join(state, "pins")),

@@ -272,6 +272,20 @@ def test_prompts_of_an_excluded_project_are_never_captured(harness: DaemonHarnes
     assert find(harness) is None and find(harness, tool="codex") is None
 
 
+def test_a_prompt_of_an_excluded_project_on_a_line_with_others_is_not_captured(harness: DaemonHarness) -> None:
+    """A crash leaves prompts of several sessions on one line, and of the last one half of it."""
+    harness.exclusion = Exclusion(["/home/ada/loom"])
+    harness.close()
+    harness.open()
+    secret, other = encode(prompt("secret")), encode(prompt("open", SECOND, project="/home/ada/spindle"))
+    path = harness.write(CLAUDE, other.strip() + secret.strip() + secret)
+    harness.write(CLAUDE, secret[:60] + other)
+    harness.settle()
+    assert list(harness.held_sessions()) == [SECOND]
+    assert harness.held(SECOND, "prompts") == other
+    assert read_unnamed(harness.spool) == {path: 1}  # the one that lost its end
+
+
 def test_prompts_are_purged_when_their_project_is_excluded_and_return_afterwards(harness: DaemonHarness) -> None:
     harness.write(CLAUDE, prompt("secret"))
     harness.settle()

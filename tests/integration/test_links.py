@@ -118,6 +118,20 @@ def test_a_link_to_what_contains_it_is_reported(target: str, reason: str, harnes
     assert troubles(harness) == []
 
 
+def test_a_link_to_one_of_the_files_of_a_session_is_reported(harness: DaemonHarness) -> None:
+    """The session's files are read together, and below its directory no link is followed."""
+    folder = ".vibe/logs/session/session_20260101_100000_00000001"
+    harness.write("disk/messages.jsonl", {"role": "user", "content": "weave"})
+    made = link(harness, f"{folder}/messages.jsonl", "disk/messages.jsonl")
+    assert sync(harness) == 4
+    ((path, trouble),) = troubles(harness)
+    assert (path, trouble.startswith(NOT_FOLLOWED), "one of the files of a session" in trouble) == (
+        str(made),
+        True,
+        True,
+    )
+
+
 def test_links_to_nothing_are_ignored(harness: DaemonHarness) -> None:
     harness.write(CLAUDE, claude(SESSION, 1))
     link(harness, f"{PROJECTS}/dangling", "nowhere")

@@ -353,3 +353,15 @@ def test_a_record_that_can_not_be_shown_is_captured(tmp_path: Path, monkeypatch:
         assert harness.held(SESSION) == Path(path).read_bytes()
         (session,) = harness.spool.catalog.sessions()
         assert session.record is not None and session.title is None
+
+
+def test_a_chat_of_aider_that_lost_its_header_is_captured(harness: DaemonHarness) -> None:
+    """It has no start, so the times of the file are used."""
+    lines = b"\n#### weave a cloth  \n\nWoven.\n\n# aider chat started at 2026-09-01 10:00:00\n\n#### spin  \n\nSpun.\n"
+    path = harness.write(".aider.chat.history.md", lines)
+    os.utime(path, (NOW_MS / 1000 - 60, NOW_MS / 1000 - 60))
+    harness.settle()
+    records = sorted((each["record"] for each in harness.held_sessions().values()), key=lambda it: it["started_at"])
+    assert [each["message_count"] for each in records] == [2, 2]
+    Path(path).write_bytes(b"notes of my own\n")
+    assert [outcome.trouble for outcome in harness.ingest(path)] == [None]

@@ -45,7 +45,7 @@ def with_further(
         listed.update(fresh)
         for directory in fresh:
             try:
-                names = sorted(os.listdir(os.path.join(location.root, directory)))
+                names = sorted(os.listdir(os.path.join(*location.resolve(directory))))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # not created yet, or gone with its session
             found |= {f"{directory}/{name}": _read_whole(location, now_ms, f"{directory}/{name}") for name in names}
@@ -55,7 +55,7 @@ def with_further(
 def _read_whole(location: Location, now_ms: int, name: str) -> bytes:
     """Read one of many JSON files. A file that was damaged long ago does not stop its session (rule 9)."""
     try:
-        descriptor = open_regular(location.root, name)
+        descriptor = open_regular(*location.resolve(name))
     except FileNotFoundError as error:
         raise Torn("a file of the session vanished while it was read") from error
     try:

@@ -95,7 +95,8 @@ class _Capture:
         start = end = known.offset if known is not None and grew else 0
         groups, more, limit, unnamed = Groups(), False, snapshot.turn.slice, 0
         for prompt in read_prompts(self._source, lines, start):
-            more = limit is not None and prompt.end - start > limit and end > start
+            # Not within a line: the checkpoint would move past the rest of it.
+            more = limit is not None and prompt.end - start > limit and start < end < prompt.end
             if more:
                 break
             end = prompt.end

@@ -45,7 +45,7 @@ def open_history(location: Location, descriptor: int, digest: Digest, now_ms: in
         return Lines(descriptor, digest)
     source = cast(DocumentSource, location.source)
     try:
-        found = source.project({location.below: to_utf8(read_document(descriptor))}, location.unit)
+        found = source.project({location.name: to_utf8(read_document(descriptor))}, location.unit)
         return DocumentLines(chain.from_iterable(each.records for each in found), digest)
     except DAMAGED as error:
         # Later, no rewrite can be under way: what can't be parsed then is damaged.

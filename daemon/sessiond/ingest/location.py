@@ -8,7 +8,7 @@ import msgspec
 
 from sessiond.ingest.stream_names import sanitize
 from sessiond.sources.base import Root, Source, Unit, Watch
-from sessiond.sources.links import find_unit, unit_below_link
+from sessiond.sources.links import ITSELF, find_unit, unit_below_link
 from sessiond.sources.unrecognized import looks_like_session
 
 
@@ -20,11 +20,23 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     relative: str
     unit: Unit
     cwd: str = ""
+    link: Root | None = None
+    """The root, if its paths begin with a prefix: mostly because a link leads there."""
 
     @property
     def below(self) -> str:
         """The path of the unit, relative to the root. It may differ from `relative`: the database of a changed -wal."""
         return self.unit.path or self.relative
+
+    @property
+    def name(self) -> str:
+        """The path of the unit as its source has it: relative to the outermost root, if a link leads here."""
+        if self.link is None:
+            return self.below
+        if self.unit.path == ITSELF:
+            return self.link.prefix.rstrip("/")
+        only = self.link.only if isinstance(self.link.only, str) else ""
+        return self.link.prefix + self.below[len(only) :]
 
     @property
     def file_name(self) -> str:
@@ -35,7 +47,13 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     def path(self) -> str:
         """The absolute path of the unit."""
         # os.path.join() takes ten times as long, and a scan asks for each file several times.
+        if self.unit.path == ITSELF:
+            return self.root
         return f"{self.root}{'' if self.root.endswith('/') else '/'}{self.below}"
+
+    def resolve(self, name: str) -> tuple[str, str]:
+        """Return a directory and the path below it, of another file of the session; see `Root.resolve`."""
+        return (self.link or Root(path=self.root)).resolve(name)
 
 
 class Index:
@@ -52,7 +70,14 @@ class Index:
     def __call__(self, path: str) -> list[Location]:
         """Return the locations of a path, in the order of the roots. Sources may share a root; most paths have none."""
         return [
-            Location(source=source, root=root.path, relative=relative, unit=sanitize(unit), cwd=root.cwd)
+            Location(
+                source=source,
+                root=root.path,
+                relative=relative,
+                unit=sanitize(unit),
+                cwd=root.cwd,
+                link=root if root.prefix else None,
+            )
             for source, root, relative, unit in self.units(path)
         ]
 
@@ -79,7 +104,9 @@ class Index:
         directory, last = path[: path.rfind("/") + 1], self._last
         if directory != last[0] or self._known != len(self._all_roots):
             last = self._last = directory, self._roots_above(directory)
-        return last[1]
+        # A folder that a link leads to can be opened only by the root that it is.
+        linked = [self._all_roots[number] for number in self._below.get(path, ())]
+        return [(source, root, len(path)) for source, root in linked if root.prefix and not root.only] or last[1]
 
     def _roots_above(self, directory: str) -> list[tuple[Source, Root, int]]:
         """Return the roots that contain a directory, each with the length of its path and a slash."""

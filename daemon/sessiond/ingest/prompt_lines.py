@@ -14,9 +14,9 @@ from sessiond.ingest.content import Lines, SearchResult
 from sessiond.ingest.history_document import DocumentLines
 from sessiond.ingest.location import Index, Location
 from sessiond.reader import Chunk, Digest, Extent, open_regular, read_document
-from sessiond.session import session_id
+from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Root, Source
-from sessiond.sources.damaged import DAMAGED, decode_all
+from sessiond.sources.damaged import DAMAGED, split_records
 from sessiond.sources.prompts import pasted_files
 
 MOST_PASTED = 4 << 20
@@ -24,12 +24,12 @@ MOST_PASTED = 4 << 20
 
 
 class Prompt(msgspec.Struct, frozen=True, gc=False):
-    """A line of a history. Only `typed` ones are prompts; the others are commands to the tool itself."""
+    """A record of a history. Only `typed` ones are prompts; the others are commands to the tool itself."""
 
     record: bytes
-    """The line as the tool wrote it, with its newline."""
+    """The record as the tool wrote it, and a newline: mostly a line."""
     end: int
-    """The offset after it."""
+    """The offset after its line."""
     native_id: str | None = None
     time_ms: int = 0
     directory: str | None = None
@@ -89,7 +89,7 @@ class PromptLines:
 
 
 def read_prompts(source: Source, content: Lines | DocumentLines, start: int = 0) -> Iterator[Prompt]:
-    """Iterate over the lines of a history from an offset on. One that is too long to be decoded is left out."""
+    """Iterate over the records of a history from an offset on. A line that is too long to be decoded is left out."""
     for chunk in content.chunks(start):
         data, position = chunk.decodable, chunk.offset
         if not data:
@@ -99,16 +99,32 @@ def read_prompts(source: Source, content: Lines | DocumentLines, start: int = 0)
         for line in data.removesuffix(b"\n").split(b"\n"):
             position += len(line) + 1
             if line.strip():
-                yield _decode(source, line, position)
+                yield from _decode(source, line, position)
 
 
-def _decode(source: Source, line: bytes, end: int) -> Prompt:
-    entries = decode_all(source.decode, line, {})
-    entry = next((each for each in entries if each.native_id), entries[0] if entries else None)
+def _decode(source: Source, line: bytes, end: int) -> Iterator[Prompt]:
+    """Iterate over the prompts on a line: mostly one.
+
+    After a crash there may be several, of different sessions. Each session gets its own ones only, because another may
+    be of a project that is excluded. What is lost of a damaged line counts as a prompt without a session.
+    """
+    try:
+        yield _prompt(source.decode(line, {}), line, end)
+    except DAMAGED:
+        records, complete = split_records(line)
+        for record in records:
+            try:
+                yield _prompt(source.decode(record, {}), record, end)
+            except DAMAGED:
+                complete = False
+        if not complete:
+            yield Prompt(line + b"\n", end, typed=True)
+
+
+def _prompt(entry: Entry | None, record: bytes, end: int) -> Prompt:
     if entry is None:
-        return Prompt(line + b"\n", end)
-    time_ms, typed = entry.time_ms or 0, entry.role is not None
-    return Prompt(line + b"\n", end, entry.native_id, time_ms, entry.cwd, typed)
+        return Prompt(record + b"\n", end)
+    return Prompt(record + b"\n", end, entry.native_id, entry.time_ms or 0, entry.cwd, entry.role is not None)
 
 
 def session_records(location: Location, prompts: Iterable[Prompt]) -> list[bytes]:

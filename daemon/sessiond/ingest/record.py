@@ -126,8 +126,10 @@ class RecordBuilder:
             if stream.thread and stream.fold.first_answer_key is not None:
                 key = _signed(stream.fold.first_answer_key)
                 found |= {relative.id: relative for relative in catalog.relatives(key, state.id)}
-        if state.parent is not None:
-            parent = catalog.session(state.parent)
+        # The first time, only the records name the parent: it has to be known before the copied messages are counted.
+        threads = [stream.fold for stream in streams if stream.thread]
+        for identity in {state.parent, _named_parent(state.tool, state.uuid, threads, self._scope)}:
+            parent = None if identity is None else catalog.session(identity)
             if parent is not None:
                 found[parent.id] = parent
         return _Member(state, streams, list(found.values()))

@@ -25,7 +25,7 @@ def read_context(location: Location) -> Entry | None:
     beside = {}
     for name in location.unit.beside:
         with suppress(FileNotFoundError, ReadError, Torn):
-            descriptor = open_regular(location.root, name)
+            descriptor = open_regular(*location.resolve(name))
             try:
                 beside[name] = to_utf8(read_document(descriptor, MAX_CONTEXT_FILE))
             finally:

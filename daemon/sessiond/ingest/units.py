@@ -224,7 +224,7 @@ class _DocumentUnit:
 
     def _read(self) -> Mapping[str, bytes]:
         files = {name: read_file(self._location, name) for name in self._names}
-        return files if self._descriptor is None else {self._location.below: to_utf8(read_document(self._descriptor))}
+        return files if self._descriptor is None else {self._location.name: to_utf8(read_document(self._descriptor))}
 
     def close(self) -> None:
         if self._descriptor is not None:

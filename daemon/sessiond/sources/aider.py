@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -35,7 +36,10 @@ class _Start(msgspec.Struct):
 
 
 class SessionText(msgspec.Struct, frozen=True, kw_only=True):
-    """A session in a history: its bytes from `start` to `end`. `body` is what follows the header."""
+    """A session in a history: its bytes from `start` to `end`. `body` is what follows the header.
+
+    `started` is empty if it has no header.
+    """
 
     native_id: str
     start: int
@@ -78,7 +82,8 @@ class Aider(BaseSource):
             whole = content[: content.rfind(b"\n") + 1]
             for found in find_sessions(whole):
                 lines = found.body.decode(errors="replace").split("\n")[:-1]
-                records = [encode(record) for record in (_Start(found.started), *lines)]
+                start = [_Start(found.started)] if found.started else []
+                records = [encode(record) for record in (*start, *lines)]
                 yield Projection(native_id=found.native_id, timeless=found.end == len(whole), records=records)
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
@@ -123,17 +128,20 @@ class Aider(BaseSource):
 
 
 def find_sessions(history: bytes) -> Iterator[SessionText]:
-    """Iterate the sessions of a history. A start without a prompt is no session."""
+    """Iterate the sessions of a history. A start without a prompt is no session.
+
+    What is before the first header has no start: its header was lost, or cut off by the user.
+    """
     headers = list(HEADER.finditer(history))
-    ends = [header.start() for header in headers[1:]] + [len(history)]
-    starts: dict[bytes, int] = {}
-    for header, end in zip(headers, ends, strict=True):
-        number = starts[header[1]] = starts.get(header[1], 0) + 1
-        body = history[header.end() + 1 : end]
+    chats = [("", 0, 0), *((header[1].decode(), header.start(), header.end() + 1) for header in headers)]
+    ends = [*(header.start() for header in headers), len(history)]
+    numbers = Counter[str]()
+    for (started, start, at), end in zip(chats, ends, strict=True):
+        numbers[started] += 1
+        body = history[at:end]
         if first := PROMPTS.search(body):
-            started = header[1].decode()
-            native_id = f"{started}.{number}.{digest(first[0])}"
-            yield SessionText(native_id=native_id, start=header.start(), end=end, started=started, body=body)
+            native_id = f"{started}.{numbers[started]}.{digest(first[0])}"
+            yield SessionText(native_id=native_id, start=start, end=end, started=started, body=body)
 
 
 def _tokens(text: str) -> int:

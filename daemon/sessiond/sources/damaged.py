@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -41,8 +42,8 @@ LONGEST_LINE = 16 << 20
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_FIELD = re.compile(r"Expected `([^`]+)`, got `\w+` - at `\$((?:\.\w+|\[\d+\])+)`")
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_FIELD = re.compile(r"Expected `([^`]+)`, got `\w+` - at `\$((?:\.[\w$-]+|\[\d+\])+)`")
+_STEP = re.compile(r"\.([\w$-]+)|\[(\d+)\]")
 _MESSAGE = re.compile(rb'"(?:message|messages|content|text|prompt|parts?|role)"\s*:\s*["{\[]')
 _FILLER = re.compile("[ \t\r\n\0\ufeff]*")
 _FIRST_KEY = re.compile(r'\{\s*"[^"\\]*"\s*:')
@@ -93,18 +94,33 @@ def decode_with_other_types(decoder: msgspec.json.Decoder[T], record: bytes, err
 
 
 def _replace_field(document: Any, message: str) -> bool:
-    """Replace the value that msgspec's message names; return whether it was found."""
+    """Replace the value that msgspec's message names; return whether it was found.
+
+    In a list, the same field of all elements is replaced: a version that writes another type does so in each of them.
+    """
     found = _FIELD.search(message)
     if not found:
         return False
     steps = [name or int(index) for name, index in _STEP.findall(found[2])]
+    expected, value = found[1].split(" | "), document
     try:
-        for step in steps[:-1]:
-            document = document[step]
-        document[steps[-1]] = _convert(document[steps[-1]], found[1].split(" | "))
+        for step in steps:
+            value = value[step]
+        _replace_all(document, steps, type(value), expected)
     except (LookupError, TypeError):
         return False
     return True
+
+
+def _replace_all(document: Any, steps: list[str | int], kind: type, expected: list[str]) -> None:
+    """Convert the values of a type at a path, where an index stands for all elements of its list."""
+    first, *rest = steps
+    for key in range(len(document)) if isinstance(first, int) else [first]:
+        if rest:
+            with suppress(LookupError, TypeError):  # another element may lack the field
+                _replace_all(document[key], rest, kind, expected)
+        elif type(document[key]) is kind:
+            document[key] = _convert(document[key], expected)
 
 
 def _convert(value: Any, expected: list[str]) -> Any:
@@ -147,7 +163,7 @@ def decode_all(decode: Callable[[bytes, Memory], Entry | None], line: bytes, mem
 
 def may_hold_message(record: bytes) -> bool:
     """Return whether a record of an unknown type may hold a message. Only then may messages have been missed."""
-    return _MESSAGE.search(record) is not None
+    return _MESSAGE.search(to_utf8(bytes(record))) is not None
 
 
 def split_records(line: bytes) -> tuple[list[bytes], bool]:

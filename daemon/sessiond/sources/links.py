@@ -15,6 +15,9 @@ import msgspec
 from sessiond.errors import Unsafe
 from sessiond.sources.base import Kind, Root, Source, Unit, Watch
 
+ITSELF = "."
+"""The path of a unit that is the root itself: a folder that a link leads to."""
+
 
 class Link(msgspec.Struct, frozen=True):
     """A symbolic link below a root."""
@@ -54,6 +57,8 @@ def linked_root(link: Link, roots: Sequence[tuple[Source, Root]], state: str) ->
         return None
     if link.root.cwd:
         raise Unsafe("it is in a project")
+    if not directory and is_part_of_folder(link.source, link.root, link.root.prefix + relative):
+        raise Unsafe("it is one of the files of a session: link to their directory instead")
     if {found.st_uid, own.st_uid} != {os.geteuid()}:
         raise Unsafe("it leads to something of another user")
     state = os.path.realpath(state)
@@ -61,10 +66,10 @@ def linked_root(link: Link, roots: Sequence[tuple[Source, Root]], state: str) ->
         raise Unsafe(f"it leads to {target}, which contains sessiond's own files or the link itself")
     prefix = link.root.prefix + relative
     if directory:
-        return msgspec.structs.replace(_beyond(link.root), path=link.path, prefix=f"{prefix}/", depth=depth)
+        return msgspec.structs.replace(_beyond(link), path=link.path, prefix=f"{prefix}/", depth=depth)
     folder, name = os.path.split(target)
     made = msgspec.structs.replace(
-        _beyond(link.root), path=folder, prefix=prefix, only=name, watch=Watch.FLAT, depth=0, skip=frozenset()
+        _beyond(link), path=folder, prefix=prefix, only=name, watch=Watch.FLAT, depth=0, skip=frozenset()
     )
     return None if (link.source, made) in roots else made
 
@@ -89,18 +94,37 @@ def unit_below_link(source: Source, root: Root, relative: str) -> Unit | None:
     only = root.only if isinstance(root.only, str) else ""
     if not relative.startswith(root.only):
         return None
-    # Beside a database are files whose names begin with its name.
-    unit = find_unit(source, root, root.prefix + relative[len(only) :])
-    if unit is None or (unit.path and not unit.path.startswith(root.prefix)):
+    # Beside a database are files whose names begin with its name. "" is the directory itself, which may be a folder.
+    name = root.prefix + relative[len(only) :] if relative else root.prefix.rstrip("/")
+    unit = find_unit(source, root, name)
+    if unit is None or (not relative and unit.kind is not Kind.FOLDER):
         return None
-    inside = {name: only + name[len(root.prefix) :] for name in (unit.path, *unit.beside) if name}
-    beside = tuple(inside[name] for name in unit.beside if name.startswith(root.prefix) and not root.only)
-    return msgspec.structs.replace(unit, path=inside.get(unit.path, ""), beside=beside)
+    if (unit.path or name) == root.prefix.rstrip("/") and not only:
+        return msgspec.structs.replace(unit, path=ITSELF)
+    if not unit.path:
+        return unit
+    if not unit.path.startswith(root.prefix):
+        return None
+    return msgspec.structs.replace(unit, path=only + unit.path[len(root.prefix) :])
 
 
-def _beyond(root: Root) -> Root:
+def is_part_of_folder(source: Source, root: Root, relative: str) -> bool:
+    """Return whether a path below a root is one of the files of a folder, which are read together."""
+    unit = find_unit(source, root, relative)
+    return unit is not None and unit.kind is Kind.FOLDER and unit.path not in ("", relative)
+
+
+def _beyond(link: Link) -> Root:
     """Return what a root that a link leads to has in common with the root of the link."""
-    return Root(path="", watch=root.watch, skip=root.skip, side=root.side, side_files=root.side_files)
+    root = link.root
+    return Root(
+        path="",
+        watch=root.watch,
+        skip=root.skip,
+        side=root.side,
+        side_files=root.side_files,
+        origins=((root.path, root.prefix), *root.origins),
+    )
 
 
 def _contains(directory: str, path: str) -> bool:

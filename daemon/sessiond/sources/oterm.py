@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond.session import Entry, Item, Speaker
-from sessiond.sources.base import BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
+from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, template
 from sessiond.sources.messages import message_items
 from sessiond.sources.objects import encode, get_in, without_nulls
@@ -63,7 +63,7 @@ class Oterm(BaseSource):
         "no version, folder, branch, parent or tokens are stored, and no times: those of the file are used",
         "thoughts and calls of tools are not stored",
     )
-    session_like: ClassVar[str] = r"store[^/]*\.db(?:\.[\w.-]+)?"
+    session_like: ClassVar[str] = DATABASES
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>store\.db)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

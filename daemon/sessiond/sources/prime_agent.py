@@ -10,6 +10,7 @@ import msgspec
 
 from sessiond.session import Entry
 from sessiond.sources.base import Memory, Root, UserDirs
+from sessiond.sources.damaged import to_utf8
 from sessiond.sources.pi import KNOWN, Pi
 from sessiond.sources.records import UUID, parse
 from sessiond.sources.side_files import SideFiles, side_roots
@@ -63,7 +64,7 @@ class PrimeAgent(Pi):
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an entry as Pi's. The header and later entries say which branch of Git is checked out."""
         entry = super().decode(record, memory)
-        if entry is None or b'"git"' not in bytes(record):
+        if entry is None or b'"git"' not in to_utf8(bytes(record)):
             return entry
         git = parse(LINE, record).git
         return msgspec.structs.replace(entry, branch=git.branch if git else None)

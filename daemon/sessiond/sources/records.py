@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from sessiond.session import Role
-from sessiond.sources.damaged import decode_with_other_types, repair
+from sessiond.sources.damaged import decode_with_other_types, repair, to_utf8
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def find_names(pattern: re.Pattern[bytes], part: bytes, record: bytes | memoryvi
 
     `part` is contained in every match. To search for it is much faster than the pattern.
     """
-    data = bytes(record)
+    data = to_utf8(bytes(record))
     return tuple({name.decode("utf-8", "replace") for name in pattern.findall(data)}) if part in data else ()
 
 

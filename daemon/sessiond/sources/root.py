@@ -37,10 +37,25 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     has side files only."""
     only: str | tuple[str, ...] = ""
     """How the names of the only files begin that are read. `prefix` takes its place if a link leads here."""
+    origins: tuple[tuple[str, str], ...] = ()
+    """Where a link leads here: the path and the prefix of the root that it is in, then those of that root's origins. A
+    session's other files may be there (see `resolve`)."""
     side: bool = False
     """Whether it has side files only, and no sessions."""
     side_files: bool = True
     """Whether side files below it are captured."""
+
+    def resolve(self, name: str) -> tuple[str, str]:
+        """Return a directory and the path below it, of a path as the source has it: relative to the outermost root.
+
+        It is below the nearest root that reaches it, so that no link has to be followed between the two.
+        """
+        here = () if self.prefix and self.only else ((self.path, self.prefix),)
+        directory, prefix = next(each for each in (*here, *self.origins, (self.path, "")) if name.startswith(each[1]))
+        below = name[len(prefix) :]
+        while below.startswith("../"):  # above the root as its user names it, even if the root is a link
+            directory, below = directory.rpartition("/")[0], below[3:]
+        return directory, below
 
     def covers(self, path: str) -> bool:
         """Return whether a scan of the root reaches a path, within its depth."""

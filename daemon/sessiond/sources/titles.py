@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.sources.base import Kind, Unit
+from sessiond.sources.damaged import split_records
 from sessiond.sources.records import parse
 
 TITLES = "session_index.jsonl"
@@ -36,5 +37,6 @@ def find_title(lines: bytes, native_id: str) -> str | None:
     if at < 0:
         return None
     start, end = lines.rfind(b"\n", 0, at) + 1, lines.find(b"\n", at)
-    named = decode_title(lines[start : end if end >= 0 else len(lines)])
-    return named[1] if named and named[0] == native_id else None
+    records, _ = split_records(lines[start : end if end >= 0 else len(lines)])
+    named = dict(title for record in records if (title := decode_title(record)))
+    return named.get(native_id)

@@ -10,7 +10,10 @@ from urllib.parse import unquote
 
 import msgspec
 
+from sessiond.sources.damaged import to_utf8
+
 COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*(?s:.)*?\*/')
+LAST_COMMA = re.compile(r'("(?:\\.|[^"\\\n])*")|,(?=\s*[}\]])')
 SETTINGS_LIMIT = 1 << 20
 
 
@@ -93,20 +96,21 @@ def read_small_file(path: str, limit: int = SETTINGS_LIMIT) -> bytes:
         with open(
             path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
         ) as stream:
-            return stream.read(limit) or b""  # None for a pipe that another process has open
+            return to_utf8(stream.read(limit) or b"")  # None for a pipe that another process has open
     except OSError:
         return b""
 
 
 def read_settings(path: str) -> dict[str, object]:
-    """Read a tool's settings: a JSON object that may contain comments. Return {} if it can't be read.
+    """Read a tool's settings: a JSON object that may contain comments and last commas. Return {} if it can't be read.
 
     Links are followed: users keep the settings of tools in a repository and link to them.
     """
     try:
         with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            source = (file.read(SETTINGS_LIMIT) or b"").decode("utf-8-sig")
+            source = to_utf8(file.read(SETTINGS_LIMIT) or b"").decode()
         text = COMMENT.sub(lambda match: match[1] or "", source)
+        text = LAST_COMMA.sub(lambda match: match[1] or "", text)
         return msgspec.json.decode(text, type=dict[str, object])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
         return {}

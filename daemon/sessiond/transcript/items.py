@@ -150,13 +150,22 @@ def _items(source: Source, record: bytes, memory: Memory) -> list[Item]:
     try:
         return list(source.read(record, memory))
     except DAMAGED:
-        items: list[Item] = []
-        for part in split_records(record)[0]:
-            try:
-                items += source.read(part, memory)
-            except DAMAGED:
-                items.append(_note(f"a damaged record of {len(part)} bytes"))
-        return items or [_note(f"a damaged record of {len(record)} bytes")]
+        return _recovered_items(source, record, memory)
+
+
+def _recovered_items(source: Source, line: bytes, memory: Memory) -> list[Item]:
+    """Return the items of what is left of a damaged line, and a note if something of it is lost."""
+    items: list[Item] = []
+    records, complete = split_records(line)
+    for record in records:
+        try:
+            items += source.read(record, memory)
+        except DAMAGED:
+            complete = False
+    if complete:
+        return items
+    part = "part of " if items else ""
+    return [*items, _note(f"{part}a damaged record of {len(line)} bytes")]
 
 
 def _note(text: str) -> Item:
