@@ -29,9 +29,11 @@ from sessiond.restored import RestoredSessions
 from sessiond.sources import find_roots
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import NAME, Spool
+from sessiond.spool.confirmation import Confirmations, Unconfirmed
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
+from sessiond.upload.confirm import contiguous_end, count_equal
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 from sessiond.watch.scan import scan
 
@@ -88,7 +90,9 @@ class _Verifier:
         self._problems: list[Problem] = []
         self._numbers: dict[str, Counter[str]] = {}
         self._different: list[Claim] = []
-        """Streams of which the endpoint has other bytes than the tool's file."""
+        """Streams of which the endpoint has other bytes than the tool's file, or than were captured of it."""
+        self._compared: set[int] = set()
+        """Streams that were compared with the tool's file."""
 
     def run(self, *, repair: bool) -> Verified:
         """Compare, and store what is to be pushed again. Raises: EndpointError, StateError."""
@@ -143,6 +147,11 @@ class _Verifier:
 
     def _check_files(self) -> None:
         digests = self._digests() if self._args.deep else {}
+        self._compare_files(digests)
+        self._compare_copies(digests)
+
+    def _compare_files(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
+        """Compare the tools' files with what was captured; with `digests`, their bytes with the endpoint's."""
         for location in self._locations():
             tool = location.source.tool
             verdict, reason = self._checker.check(location)
@@ -202,6 +211,7 @@ class _Verifier:
         try:
             for number, same in self._checker.compare(location, remote, fetch):
                 self._count(location.source.tool, "compared")
+                self._compared.add(number)
                 if not same:
                     claim = digests[number][0]
                     self._different.append(claim)
@@ -209,6 +219,33 @@ class _Verifier:
                     self._add(location.source.tool, what, claim.session, location.path)
         except (ReadError, Torn, OSError, *DAMAGED) as error:
             self._add(location.source.tool, f"{location.path} can't be read: {error}", path=location.path)
+
+    def _compare_copies(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
+        """Read what only the endpoint has, because the tool deleted its file, and compare it with what was queued."""
+        confirmations, digest = Confirmations(self._spool.connection), self._checker.reading.digest
+        for number in sorted((digests.keys() & confirmations.only_copies()) - self._compared):
+            claim = digests[number][0]
+            extents = confirmations.queued(number)
+            # A stream whose extents are not all known can't be compared to its end.
+            known = min(contiguous_end(extents), claim.acked)
+            stored = Unconfirmed(
+                stream=number,
+                session=UUID(claim.session),
+                name=claim.name,
+                generation=claim.generation,
+                length=claim.acked,
+            )
+            try:
+                equal = max(count_equal(self._client, self._machine_id, stored, extents, digest), default=0)
+            except NotFound:
+                equal = 0
+            self._count(claim.tool, "compared")
+            if equal < known:
+                self._different.append(claim)
+                what = (
+                    f"the endpoint has other bytes of stream {claim.name} than were captured; the tool's file is gone"
+                )
+                self._add(claim.tool, what, claim.session)
 
     def _digests(self) -> dict[int, tuple[Claim, wire.RemotePosition]]:
         """Return what the endpoint has of each stream that is called safe, by the row of the stream."""

@@ -48,6 +48,13 @@ class Confirmations:
         )
         return [Extent(start=row[0], length=row[1], digest=row[2]) for row in rows]
 
+    def only_copies(self) -> set[int]:
+        """Return the streams that were captured and whose files are all gone."""
+        rows = self._db.execute(
+            "SELECT stream FROM file WHERE stream IS NOT NULL GROUP BY stream HAVING count(gone_ms) = count(*)"
+        )
+        return {row[0] for row in rows}
+
     def settle(self, compared: Unconfirmed, equal: int) -> None:
         """Store that the endpoint has the first `equal` bytes. Runs inside `Spool.transaction`.
 

@@ -37,7 +37,7 @@ def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[
         most = 0
         for _ in range(ATTEMPTS):
             try:
-                for equal in _compare(client, machine_id, found, extents, digest):
+                for equal in count_equal(client, machine_id, found, extents, digest):
                     most = max(most, equal)
                     yield
             except (NotFound, Refused):
@@ -53,7 +53,7 @@ def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[
         yield
 
 
-def _compare(
+def count_equal(
     client: ReadClient, machine_id: str, found: Unconfirmed, extents: list[Extent], digest: Callable[..., bytes]
 ) -> Iterator[int]:
     """Read the endpoint's bytes; yield after each request how many at the start are equal, to the end of an extent."""
@@ -73,3 +73,13 @@ def _compare(
         del held[: extent.length]
         equal = extent.end
     yield equal
+
+
+def contiguous_end(extents: list[Extent]) -> int:
+    """Return up to where extents follow one another from the beginning of a stream."""
+    end = 0
+    for extent in extents:
+        if extent.start != end:
+            break
+        end = extent.end
+    return end

@@ -14,9 +14,11 @@ import pytest
 
 from sessiond import zstd
 from sessiond.cli import main
+from sessiond.config import Config
 from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
+from sessiond.privacy import Masking, read_terms
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -73,9 +75,10 @@ def lose(harness: DaemonHarness, *statements: str) -> None:
 
 
 RECORD = "DELETE FROM sessions WHERE session = ?"
+_STREAMS = "(SELECT stream FROM streams WHERE session = ?)"
 BYTES = (
-    "UPDATE generations SET length = length - 10, sha256 = NULL WHERE stream IN"
-    " (SELECT stream FROM streams WHERE session = ?)"
+    f"DELETE FROM chunks WHERE stream IN {_STREAMS}",
+    f"UPDATE generations SET length = 0, sha256 = NULL WHERE stream IN {_STREAMS}",
 )
 
 
@@ -104,7 +107,7 @@ def test_all_is_safe(harness: DaemonHarness, words: list[str], capsys: pytest.Ca
     ("statements", "words", "found"),
     [
         ((RECORD,), [], "is not complete at the endpoint, which lacks its record"),
-        ((BYTES,), [], "is not complete at the endpoint, which lacks stream main"),
+        (BYTES, [], "is not complete at the endpoint, which lacks stream main"),
     ],
 )
 def test_what_the_endpoint_lost_is_found_and_pushed_again(
@@ -165,6 +168,30 @@ def test_other_bytes_at_the_endpoint_are_found_and_replaced(
     assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_bytes_that_only_the_endpoint_has_are_compared_too(
+    masked: bool, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool has deleted its file. What was captured of it, masked or not, is known by its digests."""
+    harness.close()
+    harness.masking = Masking(read_terms(Config(), {}, b"k" * 64)) if masked else Masking()
+    harness.open()
+    path = harness.write(CLAUDE, claude(SESSION, 0, text=f"one text with {SECRET}"), claude(SESSION, 1))
+    harness.settle()
+    os.unlink(path)
+    harness.settle()
+    assert (SECRET.encode() in harness.held(SESSION)) != masked
+    assert run(harness, "verify", "--deep", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["tools"][0]["compared"] == 1
+    with closing(endpoint_db(harness)) as db:
+        (frame,) = db.execute("SELECT frame FROM chunks").fetchone()
+        other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b"one text", b"two text"))
+        db.execute("UPDATE chunks SET frame = ?", (other,))
+    assert problems(harness, capsys) == []
+    assert "other bytes of stream main than were captured" in problems(harness, capsys, "--deep")[0]
+    assert problems(harness, capsys, "--deep", "--repair") != []
+
+
 def test_rules_that_were_added_later_change_nothing(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """A transcript that was pushed unmasked, and would be masked today, is intact."""
     harness.write(CLAUDE, claude(SESSION, 0, text=f"my key is {SECRET}"))
@@ -191,7 +218,7 @@ def test_a_token_that_only_pushes_compares_transcripts(
 ) -> None:
     capture(harness)
     secret = tokens.add(harness.endpoint.store, "ci", scopes=["push"])
-    lose(harness, BYTES)
+    lose(harness, *BYTES)
     token = {"SESSIOND_TOKEN": secret}
     headers = {"Authorization": f"Bearer {secret}", "Sessiond-Device": str(harness.device_id)}
     httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False)
@@ -204,7 +231,7 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pyt
     """In one request for a page of sessions, between two pushes. What is missing is pushed again."""
     monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
     capture(harness)
-    lose(harness, RECORD, BYTES)
+    lose(harness, RECORD, *BYTES)
 
     def check(address: str) -> int:
         checking = PeriodicCheck(harness.spool, harness.client, "testbox", address)
