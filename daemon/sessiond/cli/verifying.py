@@ -91,8 +91,6 @@ class _Verifier:
         self._numbers: dict[str, Counter[str]] = {}
         self._different: list[Claim] = []
         """Streams of which the endpoint has other bytes than the tool's file, or than were captured of it."""
-        self._compared: set[int] = set()
-        """Streams that were compared with the tool's file."""
 
     def run(self, *, repair: bool) -> Verified:
         """Compare, and store what is to be pushed again. Raises: EndpointError, StateError."""
@@ -147,11 +145,15 @@ class _Verifier:
 
     def _check_files(self) -> None:
         digests = self._digests() if self._args.deep else {}
-        self._compare_files(digests)
-        self._compare_copies(digests)
+        compared = self._compare_files(digests)
+        self._compare_copies({number: found for number, found in digests.items() if number not in compared})
 
-    def _compare_files(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
-        """Compare the tools' files with what was captured; with `digests`, their bytes with the endpoint's."""
+    def _compare_files(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> set[int]:
+        """Compare the tools' files with what was captured; with `digests`, their bytes with the endpoint's.
+
+        Return the rows of the streams whose bytes were compared.
+        """
+        compared: set[int] = set()
         for location in self._locations():
             tool = location.source.tool
             verdict, reason = self._checker.check(location)
@@ -166,7 +168,8 @@ class _Verifier:
                 }.get(verdict, f"can't be read: {reason}")
                 self._add(tool, f"{location.path} {what}", path=location.path)
             elif digests:
-                self._compare(location, digests)
+                compared.update(self._compare(location, digests))
+        return compared
 
     def _locations(self) -> Iterator[Location]:
         """Iterate over the files of the chosen tools, or those that the chosen sessions were captured from."""
@@ -193,8 +196,8 @@ class _Verifier:
     def _streams(self, session: int) -> list[StreamState]:
         return [*self._spool.catalog.streams(session), *self._spool.catalog.side_streams(session)]
 
-    def _compare(self, location: Location, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
-        """Compare the bytes of a file with the endpoint's digests."""
+    def _compare(self, location: Location, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> Iterator[int]:
+        """Compare the bytes of a file with the endpoint's digests; iterate the rows of its streams."""
 
         def remote(stream: StreamState) -> str | None:
             found = digests.get(stream.id)
@@ -211,7 +214,7 @@ class _Verifier:
         try:
             for number, same in self._checker.compare(location, remote, fetch):
                 self._count(location.source.tool, "compared")
-                self._compared.add(number)
+                yield number
                 if not same:
                     claim = digests[number][0]
                     self._different.append(claim)
@@ -223,7 +226,7 @@ class _Verifier:
     def _compare_copies(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
         """Read what only the endpoint has, because the tool deleted its file, and compare it with what was queued."""
         confirmations, digest = Confirmations(self._spool.connection), self._checker.reading.digest
-        for number in sorted((digests.keys() & confirmations.only_copies()) - self._compared):
+        for number in sorted(digests.keys() & confirmations.only_copies()):
             claim = digests[number][0]
             extents = confirmations.queued(number)
             # A stream whose extents are not all known can't be compared to its end.
