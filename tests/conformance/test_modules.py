@@ -15,6 +15,7 @@ SHARED = {
     "base",
     "content",
     "damaged",
+    "documents",
     "links",
     "editors",
     "memory",

@@ -35,7 +35,7 @@ class Nanocoder(BaseSource):
         "no version, branch or parent is stored; messages have no times or models",
         "a compaction shortens the messages before it, in the tool's own file too",
         "a directory in a project's own settings is not found: add it to the roots in the configuration",
-        "`nanocoder --plain run` saves nothing",
+        "`nanocoder --plain run` saves nothing; sessions.json repeats all but the messages",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"sessions\.json",)
     files: ClassVar[re.Pattern[str]] = re.compile(rf"(?P<id>{UUID})\.json", re.ASCII)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sessiond import zstd
+from sessiond.errors import ReadError
 from sessiond.session import Entry, Item, Role, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs
 from sessiond.sources.messages import message_items
@@ -28,6 +29,8 @@ HEADER = Struct(">4sII")
 MARK = b"RX4F"
 FRAME_LIMIT = 64 << 20
 """Bytes of the JSON of a frame. Larger payloads are in files of their own."""
+TOTAL_LIMIT = 512 << 20
+"""Bytes of the JSON of all frames, which are in memory at once. A small file can ask for many times as much."""
 OBJECTS = ".content-v1/objects"
 # What the program writes besides messages. None of it holds the text of a message that no message has.
 KINDS = (
@@ -50,9 +53,11 @@ class Reasonix(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or parent is stored in a log of events; tokens are in stats/, which names no session",
         "messages that a rewind or a compaction takes back are counted",
-        "caches and indexes (manifest.json, *-index.json, .query-cache/, .recovery-cache/), which repeat the log",
+        "caches and indexes (manifest.json, storage.identity.json, *-index.json, .query-cache/, .recovery-cache/)",
+        "settings (config.toml*) and logs/; large texts (.content-v1/) are in the records that need them",
     )
-    session_like: ClassVar[str] = rf"{BASE}(?:sessions|archive|subagents)[^/]*/.+\.(?:jsonl|frames)"
+    session_like: ClassVar[str] = r".+\.(?:jsonl|frames)(?:[. (][^/]*)?"
+    other_files: ClassVar[tuple[str, ...]] = (r"stats/.+",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"{OLDER}(?P<id>[^/]+?)\.(?P<name>{BESIDE})", "events, notes and plans of older versions"),
     )
@@ -100,9 +105,7 @@ class Reasonix(BaseSource):
             found = FRAMES.fullmatch(name)
             records = []
             for event in _events(content):
-                payload = files.get(_object(found[1] if found else "", event))
-                if payload is None and isinstance(event.get("payload"), str):
-                    payload = base64.b64decode(event["payload"])
+                payload = files.get(_object(found[1] if found else "", event)) or _payload(event)
                 if payload is not None:
                     event["payload"] = msgspec.Raw(payload.replace(b"\n", b" "))
                 records.append(encode(event))
@@ -143,6 +146,16 @@ class Reasonix(BaseSource):
                 yield from message_items(message, entry)
 
 
+def _payload(event: dict[str, Any]) -> bytes | None:
+    """Return the payload that an event has; one that can't be decoded is left out, since nothing could mask it."""
+    encoded = event.pop("payload", None)
+    try:
+        return base64.b64decode(encoded, validate=True) if isinstance(encoded, str) else None
+    except ValueError:
+        event["kind"] = "damaged"
+        return None
+
+
 def _time(value: Any) -> int | None:
     return parse_time(value) if isinstance(value, str | int | float) else None
 
@@ -157,7 +170,7 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
     """Iterate the events of complete batches, each with the time and turn of its batch.
 
     The program takes a batch back that a crash cut short, so nothing of one without its end is read.
-    Raises: msgspec.DecodeError for anything but frames.
+    Raises: msgspec.DecodeError for anything but frames, ReadError for too many.
     """
     begin: dict[str, Any] = {}
     batch: list[dict[str, Any]] = []
@@ -179,7 +192,7 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
 
 def _frames(content: bytes) -> Iterator[dict[str, Any]]:
     """Iterate the JSON objects of the complete frames; where one is damaged, go on at the next mark."""
-    offset = 0
+    offset = total = 0
     if not MARK.startswith(content[: len(MARK)]):
         raise msgspec.DecodeError("no log of events: it does not begin with a frame")
     while len(content) - offset >= HEADER.size:
@@ -188,6 +201,9 @@ def _frames(content: bytes) -> Iterator[dict[str, Any]]:
         if mark == MARK and size <= FRAME_LIMIT:
             if start + packed > len(content):
                 return
+            total += size
+            if total > TOTAL_LIMIT:
+                raise ReadError(f"not read: it has more than {TOTAL_LIMIT >> 20} MiB when it is unpacked")
             try:
                 yield parse(OBJECT, zstd.decompress(content[start : start + packed], size))
             except (zstd.Undecodable, ValueError):
