@@ -5,6 +5,8 @@ set -u
 picture() { base64 -d >"$1" <<<iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==; }
 # settled "tmux -L NAME": waits until the screen has not changed for two seconds, half a minute at most
 settled() { local was='' now same=0 i; for i in $(seq 60); do sleep 0.5; now=$($1 capture-pane -p 2>/dev/null); if [ "$now" = "$was" ]; then same=$((same+1)); else same=0; fi; was=$now; [ $same -ge 4 ] && return; done; }
+# shows "tmux -L NAME" TEXT: waits until the screen has a text, two minutes at most
+shows() { local i; for i in $(seq 240); do $1 capture-pane -p 2>/dev/null | grep -qF "$2" && return; sleep 0.5; done; }
 start_stub() { # start_stub WORKDIR ; sets PORT, STUB_PID
   mkdir -p "$1/stub"; rm -f "$1/stub/port"
   STUB_CWD=${STUB_CWD:-} setsid python3 $DRV/stub.py 0 --log "$1/stub/requests.jsonl" --bodies "$1/stub/bodies" --portfile "$1/stub/port" >"$1/stub/out" 2>&1 &

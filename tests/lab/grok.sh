@@ -17,4 +17,6 @@ tr_run fork 90 $B $P --resume $ID --fork-session -p "Forked prompt"; snap 4-fork
 tr_run subagent 90 $B $P -p 'TOOL=spawn_subagent{"prompt":"Say hi","description":"hi","background":false}'; snap 5-subagent $S
 kill9_run kill9 2 $B $P -p "SLOW_kill9 SLOW tell a long story"; snap 6-kill9 $S
 run after 150 $B $P --continue -p "After the crash"; snap 7-after-crash $S
+run write 90 $B $P -p "WRITE_FILE please"
+run lines 90 $B $P -p "LINES=30000 please"
 cp -r $TR $OUT/trace; lab_end

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import httpx
@@ -116,7 +117,9 @@ def observe(run: Run, directory: Path) -> Observed:
             expected = _scan_again(second, home, repository[1], other)
             # A project of Aider's is found by the rescan, which comes once a minute.
             deadline = time.monotonic() + 90
-            while (found := sessions(endpoint)) != aligned(expected, found, run) and time.monotonic() < deadline:
+            while (found := sessions(endpoint)) != aligned(
+                expected, found, run, before
+            ) and time.monotonic() < deadline:
                 time.sleep(0.5)
             daemon.stop()
             mine = [session for session in found.values() if session["record"]["tool"] == run.tool]
@@ -127,7 +130,7 @@ def observe(run: Run, directory: Path) -> Observed:
                 output=output,
                 repository=repository[1],
                 found=found,
-                expected=aligned(expected, found, run),
+                expected=aligned(expected, found, run, before),
                 changed=sorted({*before.items()} ^ {*tree(home).items()}),
                 unknown=[name for count in counts for name in count.unknown],
                 files=check_files(home, places, streams, set(second.known()), set(found)),
@@ -159,8 +162,13 @@ def _scan_again(second: DaemonHarness, home: str, repository: str, endpoint: Run
     return sessions(endpoint)
 
 
-def aligned(expected: dict[str, dict], found: dict[str, dict], run: Run) -> dict[str, dict]:
-    """Allow for the daemon's clock (a fresh session is ongoing) and for what the tool has deleted: we have it still."""
+def aligned(
+    expected: dict[str, dict], found: dict[str, dict], run: Run, files: Collection[str] = ()
+) -> dict[str, dict]:
+    """Allow for the daemon's clock (a fresh session is ongoing) and for what the tool has deleted: we have it still.
+
+    `files` has the paths of all files that are left. A stream whose file is not among them is that of a deleted file.
+    """
     made = {}
     for identity, session in expected.items():
         record = dict(session["record"])
@@ -170,4 +178,16 @@ def aligned(expected: dict[str, dict], found: dict[str, dict], run: Run) -> dict
             if not run.timed:
                 record["started_at"] = min(record["started_at"], theirs["started_at"])
         made[identity] = {**session, "record": record}
+        for part in ("streams", "contents"):
+            theirs = found.get(identity, session)[part]
+            deleted = {
+                name: theirs[name] for name in theirs.keys() - session[part].keys() if _is_gone(name, identity, files)
+            }
+            made[identity][part] = session[part] | deleted
     return made | {identity: session for identity, session in found.items() if session["gone"]}
+
+
+def _is_gone(name: str, identity: str, files: Collection[str]) -> bool:
+    """Return whether no file of a session is left that a side file's stream may be of."""
+    last = name.rpartition("/")[2]
+    return not any(identity in path and path.endswith(last) for path in files)

@@ -10,10 +10,9 @@ S=".reasonix"; P="-p --permission-mode danger-full-access"
 tr_run plain 60 $B $P "Say hello plainly"; snap 1-plain $S
 tr_run tool 60 $B $P "USE_TOOL please run echo"; snap 2-tool $S
 tr_run resume 60 $B run --model stub2 --continue "And again, resumed"; snap 3-resume $S
-tr_run fork 60 $B run --copy --continue "Forked prompt"; snap 4-fork $S
-kill9_run kill9 2 $B $P "SLOW_kill9 SLOW tell a long story"; snap 5-kill9 $S
-run after 60 $B run --continue "After the crash"; snap 6-after-crash $S
+kill9_run kill9 2 $B $P "SLOW_kill9 SLOW tell a long story"; snap 4-kill9 $S
+run after 60 $B run --continue "After the crash"; snap 5-after-crash $S
 run write 60 $B $P "WRITE_FILE please"
 run lines 90 $B $P "LINES=30000 please"
-run big 90 $B $P "BIG=300000 please"; snap 7-more $S
+run big 90 $B $P "BIG=300000 please"; snap 6-more $S
 cp -r $TR $OUT/trace; lab_end
