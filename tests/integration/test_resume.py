@@ -173,6 +173,54 @@ def test_the_built_in_archive_is_read_while_the_endpoint_does_not_answer(tmp_pat
         assert found == [f"{SESSION}.jsonl"]
 
 
+def test_a_session_that_only_the_outbox_has_is_restored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tool deleted it before an endpoint answered. What the endpoint alone has can't be restored meanwhile."""
+    with daemon_harness(tmp_path) as harness:
+        os.makedirs(f"{harness.home}/engine")
+        environ = environment(harness) | {
+            "SESSIOND_ENDPOINT__URL": "http://127.0.0.1:9",
+            "SESSIOND_MACHINE_ID": "testbox",
+        }
+        command = ["restore", SESSION, "--directory", f"{harness.home}/engine"]
+        token = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
+        path = harness.write(CLAUDE, claude(SESSION, 1, text=token), claude(SESSION, 2, role="assistant"))
+        written = Path(path).read_bytes()
+        harness.scan()
+        os.unlink(path)
+        harness.scan()
+        assert main(["show", SESSION], environ) == 0
+        assert main(command, environ) == 0
+        (restored,) = Path(harness.home, ".claude").rglob("*.jsonl")
+        assert restored.read_bytes() == written.replace(token.encode(), b"*" * len(token))
+        os.unlink(restored)
+        harness.settle()
+        capsys.readouterr()
+        assert main(command, environ) != 0
+        assert "only the endpoint has all of stream 'main'" in capsys.readouterr().err
+
+
+def test_a_session_of_this_machine_is_resumed_without_an_endpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written: the tool has it."""
+    with daemon_harness(tmp_path) as harness:
+        begin(harness)
+        environ = environment(harness) | {
+            "SESSIOND_ENDPOINT__URL": "http://127.0.0.1:9",
+            "SESSIOND_MACHINE_ID": "testbox",
+        }
+        directory = f"{harness.home}/engine"
+        os.makedirs(directory)
+        project = "".join(each if each.isalnum() and each.isascii() else "-" for each in directory)
+        folder = f"{harness.home}/.claude/projects/{project}"
+        os.rename(os.path.dirname(f"{harness.home}/{CLAUDE}"), folder)
+        harness.settle()
+        assert main(["restore", SESSION, "--directory", directory], environ) == 0
+        shown = capsys.readouterr().out
+        assert "nothing to do" in shown
+        assert f"claude --resume {SESSION}" in shown
+
+
 def test_a_project_is_named_after_its_git_work_tree(tmp_path: Path) -> None:
     (tmp_path / "engine" / "src" / "deep").mkdir(parents=True)
     assert project_name(f"{tmp_path}/engine/src/deep") == "deep"

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NoReturn
 from uuid import UUID
 
@@ -16,19 +17,20 @@ import msgspec
 
 from sessiond import state
 from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
+from sessiond.cli.spooled import SpooledSessions
 from sessiond.cli.streams import open_client, read_archive
 from sessiond.clock import now_ms
 from sessiond.config import state_dir
 from sessiond.device import identify
 from sessiond.endpoint import wire
-from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, SessiondError
+from sessiond.errors import EndpointError, NotFound, SessiondError
 from sessiond.restore import (
     Archive,
     Conflict,
     Here,
     Restoration,
     Restorer,
+    Sessions,
     identity_here,
     keep_from_cleanup,
     marked,
@@ -132,13 +134,18 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
         if os.path.exists(os.path.join(directory, NAME)):
             spool = Spool(directory, readonly=True)
             stack.callback(spool.close)
-        client = stack.enter_context(open_client(spool, config, args.environ))
-
-        def local() -> ReadClient:
-            return stack.enter_context(read_archive(directory))
-
-        beside = bool(config.endpoint.url) and state.has_archive(directory)
-        archive = Archive(client, restorer.scratch, local if beside else None)
+        local = list[Callable[[], Sessions]]()
+        if config.endpoint.url and state.has_archive(directory):
+            local.append(lambda: stack.enter_context(read_archive(directory)))
+        if spool is not None:
+            local.append(partial(SpooledSessions, spool, config, args.environ))
+        try:
+            client = stack.enter_context(open_client(spool, config, args.environ))
+        except (EndpointError, FileNotFoundError):  # not even an archive, or one that a daemon is about to create
+            if not local:
+                raise
+            client = None
+        archive = Archive(client, restorer.scratch, local)
         stack.callback(archive.close)
         yield RestoreContext(
             args=args,

@@ -1,4 +1,4 @@
-"""Read the bytes of a stream from the tool's own file, or from the endpoint if the file is gone."""
+"""Read the bytes of a stream from the tool's own file; if it is gone, from the outbox or the endpoint."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond import zstd
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.archive import open_archive
 from sessiond.device import identify, reader_id
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import EndpointError, NotFound, ReadError
+from sessiond.errors import EndpointError, NotFound, ReadError, SpoolDamaged
 from sessiond.ingest import locate
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import ReadContext
@@ -25,7 +26,7 @@ from sessiond.sources.base import Kind
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import Spool
 from sessiond.spool.health import read_endpoint
-from sessiond.spool.rows import FileState, SessionState, StreamState
+from sessiond.spool.rows import FileState, Frame, SessionState, StreamState
 from sessiond.state import ARCHIVE, has_archive, running
 
 PIECE = 1 << 20
@@ -53,15 +54,48 @@ def pieces(local: LocalSession, stream: StreamState, start: int = 0) -> Iterator
 
     Raises: EndpointError, NotFound if neither the tool nor the endpoint has the stream.
     """
+    found = tool_file_bytes(local, stream, start)
+    if found is None and start == 0 and not stream.acked:
+        found = outbox_bytes(local.spool, stream)
+    if found is not None:
+        yield from found
+        return
+    yield from _from_endpoint(local, stream, start)
+
+
+def tool_file_bytes(local: LocalSession, stream: StreamState, start: int = 0) -> Iterator[bytes] | None:
+    """Return the captured bytes of a stream in a file of its tool; None if there is no such file."""
     for file in local.spool.catalog.files(stream.id):
         try:
             found = _from_tool(local, file, stream, start)
         except (ReadError, FileNotFoundError, *DAMAGED):
             continue
         if found is not None:
-            yield from found
-            return
-    yield from _from_endpoint(local, stream, start)
+            return found
+    return None
+
+
+def outbox_bytes(spool: Spool, stream: StreamState) -> Iterator[bytes] | None:
+    """Return the captured bytes of a stream, masked, if all of them wait in the outbox; None otherwise."""
+    frames = [each for each in spool.catalog.queued_frames(stream.id) if each.generation == stream.generation]
+    position = 0
+    for frame in frames:
+        if frame.offset != position:
+            return None
+        position += frame.length
+    return _decompressed(spool, frames) if position == stream.folded else None
+
+
+def _decompressed(spool: Spool, frames: list[Frame]) -> Iterator[bytes]:
+    """Iterate the bytes of frames. Raises: NotFound for one that is acknowledged now, SpoolDamaged."""
+    for frame in frames:
+        data = spool.catalog.load_frame(frame.id)
+        if data is None:
+            raise NotFound("the endpoint has just taken a part of the stream", hint="try again")
+        try:
+            yield zstd.decompress(data, frame.length)
+        except zstd.Undecodable as error:
+            raise SpoolDamaged(f"the spool is damaged: a segment in it can't be decompressed: {error}") from error
 
 
 def tool_bytes(config: Config, environ: Mapping[str, str], path: str) -> Iterator[bytes]:

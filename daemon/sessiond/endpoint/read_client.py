@@ -30,6 +30,10 @@ PIECE = 2 << 20
 class ReadClient(Client):
     """A client that also reads from the endpoint, and erases there."""
 
+    def endpoint_id(self) -> str:
+        """Return the id of the endpoint. Raises: EndpointError."""
+        return str(self.about().endpoint_id)
+
     def sessions(
         self, after: str | None = None, limit: int = PAGE, wanted: Mapping[str, str] | None = None
     ) -> wire.SessionsAnswer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessiond.restore.cleanup import keep_from_cleanup
 from sessiond.restore.engine import Restoration, Restorer, read_small
-from sessiond.restore.fetch import Archive, last_active, latest, missing
+from sessiond.restore.fetch import Archive, Sessions, last_active, latest, missing
 from sessiond.restore.journal import Conflict
 from sessiond.restore.marks import Here, identity_here, marked
 
@@ -14,6 +14,7 @@ __all__ = [
     "Here",
     "Restoration",
     "Restorer",
+    "Sessions",
     "identity_here",
     "keep_from_cleanup",
     "last_active",

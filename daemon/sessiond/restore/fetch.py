@@ -6,11 +6,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import IO
+from typing import IO, Protocol
 from uuid import UUID
 
 from sessiond.endpoint import wire
-from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound
 from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream
 
@@ -19,17 +18,46 @@ LISTED = 1000
 PIECE = 1 << 20
 
 
-class Archive:
-    """Sessions at an endpoint. Streams are copied into unnamed files, which need no memory and leave nothing behind."""
+class Sessions(Protocol):
+    """Where sessions are read from. Each method raises EndpointError, and NotFound as that of `ReadClient`."""
 
-    def __init__(self, client: ReadClient, scratch: str, local: Callable[[], ReadClient] | None = None) -> None:
+    def endpoint_id(self) -> str:
+        """Return the id of the endpoint."""
+
+    def sessions(self, after: str | None = None, limit: int = ...) -> wire.SessionsAnswer:
+        """Return a page of sessions."""
+
+    def session(self, machine_id: str, session: UUID) -> wire.StoredSession:
+        """Return one session with its record."""
+
+    def streams(self, machine_id: str, session: UUID) -> list[wire.StoredStream]:
+        """Return the streams of a session with all their generations."""
+
+    def stream(
+        self,
+        machine_id: str,
+        session: UUID,
+        name: str,
+        *,
+        generation: int | None = None,
+        start: int = 0,
+        end: int | None = None,
+    ) -> Iterator[bytes]:
+        """Iterate the bytes of a stream up to `end`."""
+
+
+class Archive:
+    """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave no rest."""
+
+    def __init__(self, client: Sessions | None, scratch: str, local: Iterable[Callable[[], Sessions]] = ()) -> None:
         """`scratch` is the directory of the unnamed files.
 
-        `local` opens the built-in archive of this machine, which may have a session that the endpoint does not have
-        yet. It is used if the endpoint does not answer or does not know the session.
+        `local` open what this machine has: its built-in archive and its spool, which may have a session that the
+        endpoint does not have yet. They are used in turn if the endpoint does not answer or does not know the session,
+        or if there is no `client`.
         """
-        self._client = client
-        self._local = local
+        self._local = list(local)
+        self._client = client if client is not None else self._local.pop(0)()
         self._scratch = scratch
         self._open = ExitStack()
 
@@ -39,7 +67,7 @@ class Archive:
 
     def endpoint(self) -> str:
         """Return the id of the endpoint. Raises: EndpointError."""
-        return str(self._client.about().endpoint_id)
+        return self._client.endpoint_id()
 
     def listed(self) -> Iterator[wire.StoredSession]:
         """Iterate all sessions with a record, the newest start first. Raises: EndpointError."""
@@ -83,10 +111,10 @@ class Archive:
             return None
 
     def _turn_to_local(self) -> bool:
-        """Use the built-in archive from now on; return whether there is one that was not used yet."""
-        if self._local is None:
+        """Use the next thing that this machine has from now on; return whether there is one."""
+        if not self._local:
             return False
-        self._client, self._local = self._local(), None
+        self._client = self._local.pop(0)()
         return True
 
     def relatives(self, stored: wire.StoredSession, *, parents: bool, children: bool) -> list[wire.StoredSession]:

@@ -94,6 +94,15 @@ class PrivacyOps(Folds):
         for row in rows:
             yield Frame(id=row[0], stream=row[1], generation=row[2], offset=row[3], length=row[4])
 
+    def queued_frames(self, stream: int) -> list[Frame]:
+        """Return the queued frames of a stream, in order, without their data."""
+        rows = self._db.execute(
+            "SELECT id, stream, generation, offset, length FROM segment WHERE stream = ? AND length > 0"
+            " ORDER BY generation, offset",
+            (stream,),
+        )
+        return [Frame(id=row[0], stream=row[1], generation=row[2], offset=row[3], length=row[4]) for row in rows]
+
     def load_frame(self, number: int) -> bytes | None:
         """Return the data of a queued frame; None if it was acknowledged meanwhile."""
         row = self._db.execute("SELECT data FROM segment WHERE id = ?", (number,)).fetchone()

@@ -336,9 +336,12 @@ def test_show_says_which_id_or_stream_is_wrong(harness: DaemonHarness, capsys: p
 
 
 def test_a_stream_that_is_nowhere_is_said(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """The outbox has it until it is emptied."""
     harness.write(CLAUDE, claude(SESSION, 1))
     harness.scan()
     os.unlink(os.path.join(harness.home, CLAUDE))
+    assert run(harness, "show", SESSION, "--raw") == 0
+    harness.spool.connection.execute("DELETE FROM segment")
     assert run(harness, "show", SESSION, "--raw") == 1
     assert "neither in the tool's file nor at the endpoint" in capsys.readouterr().err
 
