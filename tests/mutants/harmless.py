@@ -59,10 +59,8 @@ HARMLESS: dict[str, str] = {
         "callers compare only with words, which neither None nor an empty text equals"
     ),
     "daemon/upload_loop.py::UploadLoop.step: "
-    "if not self._paused and self.pusher.state.wait_ms() <= 0 and self.push_all(): => "
-    "if not self._paused and self.pusher.state.wait_ms() <= 1 and self.push_all():": (
-        "an attempt that comes a millisecond earlier"
-    ),
+    "if not self._paused and self.pusher.state.wait_ms() <= 0: => "
+    "if not self._paused and self.pusher.state.wait_ms() <= 1:": ("an attempt that comes a millisecond earlier"),
     "daemon/archive_copy.py::ArchiveCopy.pending: def pending(self, since_ms: int = 0) -> bool: => "
     "def pending(self, since_ms: int = 1) -> bool:": "no session was last active in the first millisecond of 1970",
     "daemon/endpoint_state.py::EndpointState.wait_ms: left, now = due - now_ms(), int(time.monotonic() * 1000) => "

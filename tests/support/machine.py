@@ -22,9 +22,11 @@ from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import EndpointError
+from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
+from sessiond.spool.forgotten import KEPT_MS
 from sessiond.spool.safety import State
 from support.harness import NOW_MS, TOKEN, DaemonHarness, claude, encode, pushed
 from support.power import CrashingSpool, Killed, cut_power
@@ -494,10 +496,16 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_erased_is_nowhere(self) -> None:
-        """Check that a session with a tombstone is not in the spool, and not at an endpoint."""
+        """Check that a session with a tombstone is not in the spool, and not at an endpoint.
+
+        Of one that an endpoint listed, bytes may be kept that only the spool has. They are not reported safe.
+        """
+        spool = self.harness.spool
         for session in SESSIONS:
-            if self.harness.spool.forgotten.has(session):
-                assert self.harness.spool.catalog.session(uuid.UUID(session)) is None
+            if spool.forgotten.has(session):
+                state = spool.catalog.session(uuid.UUID(session))
+                assert state is None or spool.forgotten.is_kept(session)
+                assert state is None or spool.safety.session(state.id, self.harness.address) is not State.SAFE
             for name in ENDPOINTS:
                 if self.erased_at(name, session):
                     with self.servers[name].store.read() as db:
@@ -555,10 +563,12 @@ class Machine(RuleBasedStateMachine):
         if not self.harness.enabled:
             self.harness.retrying.identify_again()
             self.harness.settle()
+            self.erase_kept()
             self.assert_settled()
             self.switch_source(True)
         self.harness.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
         self.harness.settle()
+        self.erase_kept()
         self.changed_behind_us = False
         self.assert_settled()
         held = self.harness.held_sessions()
@@ -579,6 +589,14 @@ class Machine(RuleBasedStateMachine):
                 kept = [self.harness.held(session, generation=number) for number in numbers]
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
+
+    def erase_kept(self) -> None:
+        """Erase what is kept of sessions that an endpoint listed as erased, as after a month."""
+        with self.harness.spool.transaction():
+            expired = self.harness.spool.forgotten.expire(self.harness.now_ms + KEPT_MS)
+        if expired:
+            erase_forgotten(self.harness.ingesting)
+            self.harness.settle()
 
     def check_side_file(self, session: str) -> None:
         path = self.side_file(session)
