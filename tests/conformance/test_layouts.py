@@ -121,6 +121,7 @@ LAYOUTS = {
     "reasonix: a log of events": ("reasonix/1.38", "/events.frames"),
     "reasonix: lines of messages": ("reasonix/2026-05-lines", ".reasonix/sessions/code-loom-"),
     "roo-code: history_item.json": ("roo-code/3.52", "/history_item.json"),
+    "shelley: the first schemas": ("shelley/schema-5", "'tool', 'system', 'error'"),
     "shelley: a database": ("shelley/2026-08", "forked_from_message_id"),
     "traex: Codex's rollouts": ("traex/2026", ".trae/cli/sessions/"),
     "warp: queries": ("warp/2026", "ai_queries"),

@@ -19,6 +19,8 @@ FILE_NAME = re.compile(r"[\w.*~/-]*[./*][\w.*~/-]*")
 LEAST_LETTERS = 3
 """How many letters a name in a gap needs. A version ("2.0.49") or "*" is no name."""
 MASK = ord("*")
+SHARED_MEMORY = "-shm"
+"""How the names of SQLite's indexes of a -wal file end. They hold nothing of the database."""
 ZSTD_LIMIT = 1 << 30
 
 
@@ -95,7 +97,8 @@ def _files(root: Root) -> Iterator[tuple[str, str]]:
     for folder, _, names in os.walk(root.path):
         for name in names:
             path = os.path.join(folder, name)
-            if name.startswith(first) and not PASSING.search(name) and os.path.isfile(path) and os.path.getsize(path):
+            passing = PASSING.search(name) or name.endswith(SHARED_MEMORY)
+            if name.startswith(first) and not passing and os.path.isfile(path) and os.path.getsize(path):
                 yield path, root.prefix + os.path.relpath(path, root.path)
         if root.only or root.cwd:
             return  # the root is a directory with further files, which are no session's

@@ -83,6 +83,11 @@ def test_a_history_may_be_a_document(tmp_path: Path) -> None:
     assert check(tmp_path) == ((), (), ("named.list",))
 
 
+def test_the_index_of_a_log_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / "state.db-shm").write_bytes(b"index")
+    assert check(tmp_path) == ((), (), ())
+
+
 def test_a_document_has_to_be_read(tmp_path: Path) -> None:
     (tmp_path / "one.json").write_bytes(b"{}")
     assert check(tmp_path, b"{}") == ((), (), ("one.json",))

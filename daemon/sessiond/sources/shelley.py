@@ -44,7 +44,7 @@ class Shelley(BaseSource):
     """Conversations of Shelley: rows of one database, to which messages are only added."""
 
     tool: ClassVar[str] = "shelley"
-    versions: ClassVar[tuple[str, ...]] = ("August 2026 (schema 36)",)
+    versions: ClassVar[tuple[str, ...]] = ("August 2026 (schema 36)", "schema 5")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and a branch only after it changed",
         "drafts and queued messages, which were not sent yet",

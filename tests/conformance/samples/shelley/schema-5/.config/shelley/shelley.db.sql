@@ -1,0 +1,9 @@
+CREATE TABLE conversations ( conversation_id TEXT PRIMARY KEY, slug TEXT, user_initiated BOOLEAN NOT NULL DEFAULT TRUE, created_at DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP, updated_at DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP );
+CREATE TABLE messages ( message_id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL, sequence_id INTEGER NOT NULL, type TEXT NOT NULL CHECK (type IN ('user', 'agent', 'tool', 'system', 'error')), llm_data TEXT, user_data TEXT, usage_data TEXT, created_at DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP, display_data TEXT, FOREIGN KEY (conversation_id) REFERENCES conversations(conversation_id) ON DELETE CASCADE );
+CREATE INDEX idx_messages_conversation_id ON messages(conversation_id);
+INSERT INTO conversations VALUES ('cSHED1', NULL, 1, '2026-01-10 10:00:00', '2026-01-10 10:00:04');
+INSERT INTO messages VALUES ('x1', 'cSHED1', 1, 'user', '{"Role":0,"Content":[{"ID":"","Type":2,"Text":"Weave a cap"}],"EndOfTurn":false}', NULL, '{"input_tokens":10,"output_tokens":1,"cost_usd":0}', '2026-01-10 10:00:00', NULL);
+INSERT INTO messages VALUES ('x2', 'cSHED1', 2, 'agent', '{"Role":1,"Content":[{"ID":"tu9","Type":5,"Text":"","ToolName":"bash","ToolInput":{"command":"ls"}}],"EndOfTurn":false}', NULL, '{"input_tokens":20,"output_tokens":2,"cost_usd":0}', '2026-01-10 10:00:02', NULL);
+INSERT INTO messages VALUES ('x3', 'cSHED1', 3, 'user', '{"Role":0,"Content":[{"ID":"","Type":6,"Text":"","ToolUseID":"tu9","ToolError":true,"ToolResult":[{"Type":2,"Text":"no yarn"}]}],"EndOfTurn":false}', NULL, '{"input_tokens":30,"output_tokens":3,"cost_usd":0}', '2026-01-10 10:00:03', NULL);
+INSERT INTO messages VALUES ('x4', 'cSHED1', 4, 'agent', '{"Role":1,"Content":[{"ID":"","Type":2,"Text":"There is no yarn."}],"EndOfTurn":true}', NULL, '{"input_tokens":40,"output_tokens":4,"cost_usd":0}', '2026-01-10 10:00:04', NULL);
+UPDATE conversations SET slug = 'a-cap', updated_at = '2026-01-10 10:00:05' WHERE conversation_id = 'cSHED1';
