@@ -13,7 +13,7 @@ import msgspec
 from sessiond import exit_codes, state
 from sessiond.cli.erasable import Plan, list_stored, make_plan
 from sessiond.cli.lookup import notify_daemon, opened, short_ids
-from sessiond.cli.output import age, columns, count, escape, load_config, print_json, size, table, tilde
+from sessiond.cli.output import age, columns, count, escape, load_config, print_json, size, table, tilde, wrapped
 from sessiond.cli.selection import parse_moment
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
@@ -149,12 +149,14 @@ def _listing(plan: Plan, spool: Spool, config: Config, args: argparse.Namespace)
         shown = shown if several else [[row[0], *row[2:]] for row in shown]
         lines += [table(shown, right={3 if several else 2}, width=width), *_more(len(rows))]
     if plan.sessions:
-        lines.append(f"{count(len(plan.sessions), 'session')}, {size(sum(plan.sizes.values()))} captured here")
+        held = size(sum(plan.sizes.values()))
+        lines += wrapped(f"{count(len(plan.sessions), 'session')}, {held} captured here", width)
     if plan.copies:
         copies = len({each.session for each in plan.copies})
         held = size(sum(each.size for each in plan.copies))
         what = " of excluded projects" if args.excluded else ""
-        lines.append(f"{count(copies, 'session')}{what}, {held} at the endpoint, sent by {_machines(plan)}")
+        text = f"{count(copies, 'session')}{what}, {held} at the endpoint, sent by {_machines(plan)}"
+        lines += wrapped(text, width)
     listed = {each.session for each in plan.copies}
     others = [each for each in plan.elsewhere if each not in listed]
     if others:
@@ -163,11 +165,11 @@ def _listing(plan: Plan, spool: Spool, config: Config, args: argparse.Namespace)
         lines += _more(len(others))
     url = config.endpoint.url
     if plan.everywhere and url:
-        lines.append(f"Also erased: every copy of them at {escape(url)}, whichever machine sent it.")
+        lines += wrapped(f"Also erased: every copy of them at {escape(url)}, whichever machine sent it.", width)
     elif url:
-        lines.append(f"Not erased (--here): their copies at {escape(url)}.")
+        lines += wrapped(f"Not erased (--here): their copies at {escape(url)}.", width)
     if plan.files:
-        lines.append("Not changed: the tools' own files, which still have these sessions:")
+        lines += wrapped("Not changed: the tools' own files, which still have these sessions:", width)
         lines += [f"  {escape(tilde(path, home))}" for path in plan.files[:SHOWN]]
         lines += _more(len(plan.files))
     return "\n".join(lines)

@@ -264,6 +264,7 @@ def test_it_chooses_among_the_sessions_of_all_machines(
     assert {session for _, session in held(harness)} == left
     assert known(harness) == ({SESSION} if "5" in left and "--here" not in words else set())
     shown = capsys.readouterr().err
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("  ")) <= 80
     gone = {"5"} if "--here" in words else {"5", "6", "7", "8"} - left
     assert {row[0] for row in shown.splitlines() if row[1:].startswith(SESSION[1:8])} == gone
     assert ("sent by desktop" in shown) == ("Weave a scarf" in shown) == bool(gone - {"5"})
