@@ -216,9 +216,10 @@ def test_garbage_is_not_collected_while_a_command_is_imported(tmp_path: Path) ->
 
 
 def test_objects_of_a_caller_are_still_collected(harness: DaemonHarness) -> None:
+    """A command that froze them would add thousands. Objects that the tests froze may be freed meanwhile."""
     before = gc.get_freeze_count()
     run(harness)
-    assert gc.get_freeze_count() == before
+    assert gc.get_freeze_count() <= before
 
 
 def test_garbage_is_collected_again_after_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
