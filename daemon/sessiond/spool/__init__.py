@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
-from sessiond.errors import SpoolDamaged, SpoolTooNew
+from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
@@ -58,7 +58,7 @@ class Spool:
             self.connection = self._connect(readonly, patience)
             try:
                 if readonly:
-                    self._check_version()
+                    self._check_current()
                 else:
                     self._prepare(patience)
             except UnicodeDecodeError as error:
@@ -132,6 +132,14 @@ class Spool:
                 f"BEGIN IMMEDIATE; {MIGRATIONS[made - OLDEST]}; PRAGMA user_version = {made}; COMMIT;"
             )
             version = made
+
+    def _check_current(self) -> None:
+        """Check that the tables are those of this version. Raises: SpoolTooNew, SpoolDamaged, StateError."""
+        if 0 < self._check_version() < VERSION:
+            raise StateError(
+                f"the spool {self.path} is from an older version of sessiond",
+                hint="update it: restart sessiond (sessiond restart), or run `sessiond sync`",
+            )
 
     def _check_version(self) -> int:
         version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from sessiond.errors import SpoolDamaged, StateError, StateFull
-from sessiond.spool import Spool
+from sessiond.spool import NAME, Spool
 from sessiond.spool.archive_file import archive_bytes
 from sessiond.spool.damaged import check
+from sessiond.spool.schema import VERSION
 from sessiond.spool.scrub import DUE, scrub
 from sessiond.spool.translation import translated
 
@@ -123,6 +124,16 @@ def test_errors_of_the_disk_get_their_own_names(code: int, raised: type[StateErr
     with pytest.raises(raised) as found, translated():
         raise error
     assert type(found.value) is raised
+
+
+def test_a_spool_of_an_older_version_is_not_read_before_it_is_updated(tmp_path: Path) -> None:
+    """After an upgrade, commands that read name the cause instead of a missing column."""
+    Spool(str(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as old:
+        old.execute(f"PRAGMA user_version = {VERSION - 1}")
+    with pytest.raises(StateError, match="older version of sessiond") as raised:
+        Spool(str(tmp_path), readonly=True)
+    assert "restart" in (raised.value.hint or "")
 
 
 def test_erased_data_stays_to_be_removed_while_another_process_reads(tmp_path: Path) -> None:
