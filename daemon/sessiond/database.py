@@ -85,7 +85,7 @@ class Database:
             # SQLite's message quotes the text. Decoding by a function is slower, so it begins with the first such text.
             self._connection.text_factory = _decode
             yield from islice(self.rows(sql, *parameters), given, None)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's message may quote what is damaged
             if self._closed is None or self._closed == self._state():
                 raise ReadError(f"the database can't be read: {error}") from error
         if self._closed is not None and self._closed != self._state():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ import pytest
 from conformance import engine
 from sessiond.ingest import Index
 from sessiond.sources import find_sources
-from sessiond.sources.base import Kind
-from sessiond.watch.scan import scan
-from support.sample_tree import NAMES, built
+from sessiond.sources.base import Kind, Watch
+from sessiond.sources.unrecognized import SESSIONS
+from sessiond.watch.scan import ScanStats, look_further, scan
+from support.sample_tree import NAMES, build, built
 
 REALLY_UNREAD = {
     "gemini-cli/0.25-document": {"checkpoint-mytag.json"},
+    "pi/0.73-branches": {"2026-04-01T10-00-00-000Z_019d4870-7100-7000-8000-000000000009.jsonl"},
     "gemini-cli/0.61-resume": {"session-2026-03-01T10-00-00000011.jsonl.unreadable-1775037600000"},
 }
 """Files of samples that have a conversation, and that no source reads."""
@@ -29,9 +33,11 @@ def unrecognized(tree: str) -> dict[str, set[str]]:
     """Return the tools of each file of a tree that looks like a session."""
     index, found = Index(roots := engine.roots(tree)), dict[str, set[str]]()
     for _, root in roots:
-        for path, _ in scan(root):
+        stats = ScanStats()
+        for path, _ in scan(root, stats=stats):
             if not list(index.units(path)) and (tools := index.unrecognized(path)):
                 found[path] = tools
+        found |= {path: tools for path in look_further(stats.passed_over) if (tools := index.passed_over(path))}
     return found
 
 
@@ -67,3 +73,23 @@ def test_each_source_recognizes_a_foreign_file() -> None:
 
 
 FOLDERS = ("", "main/sessions/", "session/project/")
+
+
+@sample
+def test_a_session_in_a_directory_that_is_not_searched_is_listed(name: str, tmp_path: Path) -> None:
+    """Too deep for the scan, or in a directory whose name it skips: nothing is captured from there, which is shown."""
+    tree = build(name, tmp_path)
+    wanted = set[str]()
+    for location in engine.locations(tree):
+        root = next(root for each, root in engine.roots(tree) if each is location.source and root.path == location.root)
+        if not os.path.isfile(location.path) or root.watch is Watch.FLAT or location.unit.kind not in SESSIONS:
+            continue
+        if location.source.tool in IN_PROJECTS:
+            continue
+        skipped = sorted(root.skip)[0] if root.skip else "/".join("abcdefghijklm"[: root.depth + 1])
+        moved = Path(root.path, os.path.dirname(location.below), skipped, os.path.basename(location.below))
+        if not any(re.fullmatch(each, str(moved.relative_to(root.path))) for each in location.source.other_files):
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(location.path, moved)
+            wanted.add(str(moved))
+    assert wanted <= unrecognized(tree).keys()

@@ -59,7 +59,7 @@ class Counts(NamedTuple):
     """The units of each tool, without its side files."""
     size: int
     """Bytes of all files."""
-    unrecognized: dict[str, int]
+    unrecognized: Counter[str]
     """Files of each tool that look like sessions and that no source reads."""
 
 
@@ -81,7 +81,7 @@ def count(inventory: Inventory, index: Index) -> Counts:
         elif fingerprint_size(made):
             unrecognized.update(index.unrecognized(path))
     units.update(tool for tool, _ in parts)
-    return Counts(dict(units), size, dict(unrecognized))
+    return Counts(dict(units), size, unrecognized)
 
 
 def entries(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -25,7 +27,10 @@ from sessiond.ingest import Index, Location
 from sessiond.logs import log
 from sessiond.sources.base import UserDirs
 from sessiond.watch import WatchedRoot, Watcher
-from sessiond.watch.scan import ScanStats
+from sessiond.watch.scan import ScanStats, look_further
+
+LOOK_FURTHER_S = 86_400
+"""Between two looks at the directories that scans pass over. Nothing in them is captured, so nothing is urgent."""
 
 
 class ScanResult(msgspec.Struct, frozen=True):
@@ -50,6 +55,9 @@ class Scanner:
         self.sources = {source.tool: source for source, _ in resources.roots}
         self.counts: Counts | None = None
         """What the inventory has; None before the first scan."""
+        self._passed_over = Counter[str]()
+        """Files of each tool that look like sessions, in directories that are not searched."""
+        self._looked_further = -math.inf
         self.project_search_due = False
         """Whether sessions may name new projects since the last scan."""
 
@@ -79,7 +87,8 @@ class Scanner:
         for path in gone:
             del self.inventory[path]
         if first or changed or gone:
-            self.counts = count(self.inventory, self._index)
+            counts = count(self.inventory, self._index)
+            self.counts = counts._replace(unrecognized=counts.unrecognized + self._passed_over)
             self._resources.release_memory()
             log.debug(
                 "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
@@ -90,7 +99,7 @@ class Scanner:
     def _compare(self, roots: Collection[WatchedRoot]) -> tuple[set[str], list[Change]]:
         """Return the paths below the roots, and the files among them whose stat changed."""
         self._resources.forget_removed_links()
-        seen, changed = set[str](), list[Change]()
+        seen, changed, passed_over = set[str](), list[Change](), list[str]()
         pending = list(roots)
         for root in pending:
             stats = ScanStats()
@@ -99,8 +108,14 @@ class Scanner:
                 made = make_fingerprint(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 if self.inventory.get(path) != made:
                     changed.append(Change(path, found.st_mtime_ns, made))
+            passed_over += stats.passed_over
             # What was captured through a link is gone only if it is not there either.
             pending += self._resources.follow_links(root, stats.links, self._watcher)
+        if time.monotonic() - self._looked_further >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
+            self._looked_further = time.monotonic()
+            self._passed_over = Counter(
+                tool for path in set(look_further(passed_over)) for tool in self._index.passed_over(path)
+            )
         return seen, changed
 
     def _live_sessions(self) -> frozenset[tuple[str, str]]:

@@ -14,8 +14,9 @@ from sessiond.sources import find_roots
 from sessiond.sources.base import Kind
 from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
-from sessiond.watch.scan import ScanStats, scan
+from sessiond.watch.scan import ScanStats, look_further, scan
 
+NOT_SEARCHED = "looks like a session, but is in a directory that is not searched"
 UNKNOWN_FORMAT = "looks like a session, but has an unknown name or place"
 NO_SESSION = "its session is not captured"
 
@@ -43,6 +44,9 @@ def find_uncaptured(
             if stat.st_size:
                 for tool, reason in _reasons(index, spool, path):
                     found.setdefault(tool, set()).add(Uncaptured(path, reason))
+        for path in look_further(stats.passed_over):
+            for tool in index.passed_over(path):
+                found.setdefault(tool, set()).add(Uncaptured(path, NOT_SEARCHED))
         for path in stats.links:
             with suppress(Unsafe):  # the daemon reports the links that are not followed
                 target = linked_root(Link(source, root, path), roots, state_dir)

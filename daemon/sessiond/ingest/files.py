@@ -30,6 +30,15 @@ class SessionList(NamedTuple):
     complete: bool
     """Whether a session that is not listed is gone."""
 
+    def add(self, native_id: object, mark: str) -> None:
+        """Add a session; one whose id is damaged is among the troubles."""
+        if not isinstance(native_id, str):
+            self.troubles.append(f"the id of a session is of type {type(native_id).__name__}")
+        elif "\ufffd" in native_id:
+            self.troubles.append("the id of a session is damaged")
+        else:
+            self.marks[native_id] = mark
+
 
 def is_settled(snapshot: FileSnapshot) -> bool:
     """Return whether no rewrite can be under way: the unit was not written for a while."""

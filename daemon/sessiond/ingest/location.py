@@ -9,7 +9,7 @@ import msgspec
 from sessiond.ingest.stream_names import sanitize
 from sessiond.sources.base import Root, Source, Unit, Watch
 from sessiond.sources.links import ITSELF, find_unit, unit_below_link
-from sessiond.sources.unrecognized import looks_like_session
+from sessiond.sources.unrecognized import looks_like_session, resembles_unit
 
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +97,16 @@ class Index:
             source.tool
             for source, root, length in self._roots_of(path)
             if looks_like_session(source, root, path[length:])
+        }
+
+    def passed_over(self, path: str) -> set[str]:
+        """Return the tools for which a file in a directory that no scan reads looks like a session."""
+        if any(root.searches(path) for _, root, _, _ in self.units(path)):
+            return set()
+        return {
+            source.tool
+            for source, root, length in self._roots_of(path)
+            if not root.searches(path) and resembles_unit(source, root, path[length:])
         }
 
     def _roots_of(self, path: str) -> list[tuple[Source, Root, int]]:

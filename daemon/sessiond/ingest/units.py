@@ -29,6 +29,7 @@ from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
 from sessiond.sources.damaged import DAMAGED, to_utf8
+from sessiond.sources.rows import UNREADABLE, surviving_ids
 
 
 class Times(Enum):
@@ -244,21 +245,20 @@ class DatabaseUnit:
     def sessions(self, marks: Mapping[str, str] = MappingProxyType({}), *, thorough: bool = True) -> SessionList:
         """List its sessions, as far as its list can be read.
 
-        `marks` are the watermarks of the last scan. `thorough`: every row may be read. Raises: Torn; ReadError if none
-        can be read.
+        `marks` are the watermarks of the last scan. `thorough`: every row may be read. Raises: Torn; ReadError: none.
         """
         assert self._database is None
         self._database = open_database(self._location.path, marks, thorough=thorough)
         found = SessionList({}, [], complete=True)
         try:
             for native_id, mark in self._source.sessions(self._database):
-                if isinstance(native_id, str):
-                    found.marks[native_id] = mark
-                else:
-                    found.troubles.append(f"the id of a session is of type {type(native_id).__name__}")
+                found.add(native_id, mark)
         except Torn:
             raise
         except (ReadError, *DAMAGED) as error:
+            for table, column in self._source.id_columns:
+                for native_id in set(surviving_ids(self._database, table, column)) - found.marks.keys():
+                    found.add(native_id, UNREADABLE)
             if not found.marks:
                 raise ReadError(f"it can't be read: {error}") from error
             found.troubles.append(f"the list of its sessions can't be read to its end: {error}")

@@ -209,6 +209,7 @@ class BaseSource:
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
     session_like: ClassVar[str] = f".+{STORE}"
     other_files: ClassVar[tuple[str, ...]] = ()
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def retention(self, dirs: UserDirs) -> Retention | None:
         """Return None: most tools keep their sessions."""
@@ -278,6 +279,9 @@ class DocumentSource(Source, Protocol):
 
 class DatabaseSource(Source, Protocol):
     """A source with units of kind DATABASE."""
+
+    id_columns: ClassVar[tuple[tuple[str, str], ...]]
+    """Tables and columns with native ids, from which sessions are listed if damage ends the usual listing."""
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """Return (native id, watermark) of each session, by index only.

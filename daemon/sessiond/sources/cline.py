@@ -138,7 +138,7 @@ class Tasks(BaseSource):
             "history of the context, outputs of commands",
         ),
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[\w-]{8,64}/settings\.json", r"_index\.json")
+    other_files: ClassVar[tuple[str, ...]] = (r"[\w-]{8,64}/(?:settings\.json|checkpoints/.+)", r"_index\.json")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the extension's tasks in every editor, local and remote."""

@@ -85,6 +85,7 @@ class Crush(BaseSource):
     tool: ClassVar[str] = "crush"
     variables: ClassVar[tuple[str, ...]] = ("CRUSH_GLOBAL_DATA",)
     versions: ClassVar[tuple[str, ...]] = ("0.90",)
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("sessions", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "the database of a project that is no longer listed is not found",

@@ -46,6 +46,7 @@ class Elia(BaseSource):
 
     tool: ClassVar[str] = "elia"
     versions: ClassVar[tuple[str, ...]] = ("1.10.0",)
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("chat", "id"),)
     local_ids: ClassVar[bool] = True  # a number
     own_keys: ClassVar[bool] = True
     gaps: ClassVar[tuple[str, ...]] = (

@@ -30,6 +30,7 @@ class ForgeCode(BaseSource):
     tool: ClassVar[str] = "forgecode"
     variables: ClassVar[tuple[str, ...]] = ("FORGE_CONFIG",)
     versions: ClassVar[tuple[str, ...]] = ("August 2026",)
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("conversations", "conversation_id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or parent is stored; messages have no times",
         "a compaction replaces the messages before it by a summary, in the tool's own database too",

@@ -78,6 +78,7 @@ class Goose(BaseSource):
     tool: ClassVar[str] = "goose"
     variables: ClassVar[tuple[str, ...]] = ("GOOSE_PATH_ROOT",)
     versions: ClassVar[tuple[str, ...]] = ("1.0 (lines)", "1.10", "schema 15")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("sessions", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "in sessions older than a day, a message that is hidden or shown again is found within a day",

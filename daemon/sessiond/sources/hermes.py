@@ -70,6 +70,7 @@ class Hermes(BaseSource):
     tool: ClassVar[str] = "hermes"
     variables: ClassVar[tuple[str, ...]] = ("HERMES_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("2026", "0.19.0")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("sessions", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and a folder or branch only if the table has a column for it",
         "a session's system prompt, the settings of its model, which may hold a key, and the ids of a chat's members",

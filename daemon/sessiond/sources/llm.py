@@ -51,6 +51,7 @@ class Llm(BaseSource):
     tool: ClassVar[str] = "llm"
     variables: ClassVar[tuple[str, ...]] = ("LLM_USER_PATH",)
     versions: ClassVar[tuple[str, ...]] = ("0.31 (responses)", "0.36 (threads)")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("conversations", "id"), ("threads", "id"))
     own_keys: ClassVar[bool] = True  # a hash of a message and those before it: two threads may begin alike
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, folder or branch is stored",

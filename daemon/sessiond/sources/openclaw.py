@@ -47,6 +47,7 @@ class OpenClaw(Pi):
     tool: ClassVar[str] = "openclaw"
     variables: ClassVar[tuple[str, ...]] = ("OPENCLAW_STATE_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("April 2026", "2026.9.6")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("session_windows", "session_id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored; the files have no parent, and their titles (sessions.json) are not read",
         "transcripts that were reset, deleted or packed away as a whole before they were captured",

@@ -105,8 +105,9 @@ class OpenHands(BaseSource):
         "no version is stored, and a branch before 1.0 only; no parent: subagents are inside of their session",
         "messages of actions are not counted",
         "the settings of the agent, its tools and secrets: they hold keys",
-        "TASKS.json is left out",
+        "TASKS.json is left out, and event_cache/, which repeats the events",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/event_cache/.+",)
     projection_version: ClassVar[int] = 2
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:

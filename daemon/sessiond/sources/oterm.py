@@ -57,6 +57,7 @@ class Oterm(BaseSource):
     tool: ClassVar[str] = "oterm"
     variables: ClassVar[tuple[str, ...]] = ("OTERM_DATA_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("0.26.1",)
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("chat", "id"),)
     local_ids: ClassVar[bool] = True  # a number
     own_keys: ClassVar[bool] = True
     gaps: ClassVar[tuple[str, ...]] = (

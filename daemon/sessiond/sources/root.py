@@ -57,6 +57,10 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
             directory, below = directory.rpartition("/")[0], below[3:]
         return directory, below
 
+    def searches(self, path: str) -> bool:
+        """Return whether a scan of the root reads the directory of a path: it is not too deep, and not skipped."""
+        return self.covers(path) and self.skip.isdisjoint(path[len(self.path) :].split("/")[:-1])
+
     def covers(self, path: str) -> bool:
         """Return whether a scan of the root reaches a path, within its depth."""
         prefix = self.path.rstrip("/") + "/"

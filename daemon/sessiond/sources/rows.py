@@ -65,6 +65,22 @@ def readable_watermark(database: Rows, form: str, sql: str, *parameters: object)
     return form.format(*values)
 
 
+def surviving_ids(database: Rows, table: str, column: str) -> Iterator[str]:
+    """Iterate over the native ids in a column of a damaged database, some of them repeatedly.
+
+    An index may be whole where the table is not, and the table can be read from both ends up to the damage.
+    Raises: Torn if the database is busy.
+    """
+    for clauses in "", "NOT INDEXED ORDER BY rowid", "NOT INDEXED ORDER BY rowid DESC":
+        try:
+            for (native_id,) in database.rows(f"SELECT {column} FROM {table} {clauses}"):  # noqa: S608 - our own names
+                yield str(native_id)
+        except Torn:
+            raise
+        except ReadError:
+            continue
+
+
 def select(
     database: Rows, table: str, columns: Sequence[str], clauses: str, *parameters: object
 ) -> Iterator[dict[str, Any]]:

@@ -45,6 +45,7 @@ class Shelley(BaseSource):
 
     tool: ClassVar[str] = "shelley"
     versions: ClassVar[tuple[str, ...]] = ("August 2026 (schema 36)", "schema 5")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("conversations", "conversation_id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and a branch only after it changed",
         "drafts and queued messages, which were not sent yet",

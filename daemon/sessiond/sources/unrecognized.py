@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from sessiond.sources.base import Root, Source
+from sessiond.sources.base import Kind, Root, Source
 from sessiond.sources.side_files import PASSING
 
+SESSIONS = (Kind.LINES, Kind.DOCUMENT, Kind.FOLDER, Kind.DATABASE)
 SYSTEM_FILES = re.compile(r"(?:.*/)?(?:\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)", re.DOTALL)
 """Files that macOS and Windows add to any directory."""
 
@@ -34,6 +35,24 @@ def looks_like_session(source: Source, root: Root, relative: str) -> bool:
     if not root.side and not _compiled(source.session_like).fullmatch(relative):
         return False
     return root.side_files or not any(files.match(relative) for files in source.side_files)
+
+
+def resembles_unit(source: Source, root: Root, relative: str) -> bool:
+    """Return whether a file in a directory that is not searched would be a session in one that is.
+
+    `relative` is the path below the root. Directories in a row are left out of it, as if the file were nearer to the
+    root: many of these directories belong to other programs, so only the names that sessions have count.
+    """
+    if root.side or root.cwd or PASSING.search(relative):
+        return False
+    if any(_compiled(each).fullmatch(root.prefix + relative) for each in source.other_files):
+        return False
+    parts = relative.split("/")
+    return any(
+        (unit := source.unit(root.prefix + "/".join(parts[:first] + parts[last:]))) and unit.kind in SESSIONS
+        for last in range(1, len(parts))
+        for first in range(last)
+    )
 
 
 @cache

@@ -50,6 +50,7 @@ class Warp(BaseSource):
 
     tool: ClassVar[str] = "warp"
     versions: ClassVar[tuple[str, ...]] = ("2026",)
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("ai_queries", "conversation_id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "the text of answers is on the server or in an undocumented form, in which no secret could be masked",
         "no version, branch, title or parent is stored",

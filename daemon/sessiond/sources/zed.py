@@ -30,6 +30,7 @@ class Zed(BaseSource):
     tool: ClassVar[str] = "zed"
     variables: ClassVar[tuple[str, ...]] = ("FLATPAK_XDG_DATA_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.1", "0.2", "0.3")
+    id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("threads", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and messages have no times",
         "threads of external agents are not read: they are in those agents' own stores",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TypeAlias
 
 from sessiond.sources.base import Root, Watch
 
+MOST_ENTRIES = 20_000
+"""Files and directories of those that a scan passed over at which `look_further` looks, so that it takes 0.1 s."""
 Found: TypeAlias = tuple[str, os.stat_result]
 """A regular file: its path below `Root.path` (surrogateescape), and its lstat."""
 
@@ -15,7 +19,7 @@ Found: TypeAlias = tuple[str, os.stat_result]
 class ScanStats:
     """The directories of a scan."""
 
-    __slots__ = ("directories", "links", "unreadable")
+    __slots__ = ("directories", "links", "passed_over", "unreadable")
 
     def __init__(self) -> None:
         self.directories: dict[int, str] = {}
@@ -24,6 +28,8 @@ class ScanStats:
         """Directories that could not be read. Each scan tries again."""
         self.links: list[str] = []
         """Symbolic links. The scan does not follow them; see sources/links.py."""
+        self.passed_over: list[str] = []
+        """Directories that were not read: their name is skipped, or they are too deep. Not those of a flat root."""
 
 
 def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterator[Found]:
@@ -44,6 +50,8 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
     while pending:
         directory, inode, level = pending.pop()
         if level > deepest:
+            if root.watch is not Watch.FLAT:
+                stats.passed_over.append(directory)
             continue
         try:
             entries = os.scandir(directory)
@@ -64,10 +72,32 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
                         except FileNotFoundError:
                             continue
                         yield entry.path, stat
-                    elif entry.is_dir(follow_symlinks=False) and entry.name not in skip:
-                        pending.append((entry.path, entry.inode(), level + 1))
+                    elif entry.is_dir(follow_symlinks=False):
+                        if entry.name in skip:
+                            stats.passed_over.append(entry.path)
+                        else:
+                            pending.append((entry.path, entry.inode(), level + 1))
                     elif entry.is_symlink():
                         stats.links.append(entry.path)
             except OSError:
                 # A network filesystem may fail in the middle of a listing; the next scan tries again.
                 stats.unreadable.append(directory)
+
+
+def look_further(directories: Iterable[str], most: int = MOST_ENTRIES) -> Iterator[str]:
+    """Iterate the regular files below directories that a scan passed over, the nearest first, up to a number.
+
+    Nothing below them is captured. Symbolic links are not followed, and what can't be read is left out.
+    """
+    pending = deque(dict.fromkeys(directories))
+    while pending and most > 0:
+        try:
+            with os.scandir(pending.popleft()) as entries:
+                for entry in islice(entries, most):
+                    most -= 1
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        yield entry.path
+        except OSError:
+            continue

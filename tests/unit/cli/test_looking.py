@@ -415,6 +415,11 @@ def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsy
     joined = "".join(line.strip(" !").replace(" ", "") for line in text.splitlines())
     assert f"~/{folder}/{SESSION}(conflictedcopyofmyotherlaptop).jsonl:lookslikeasession" in joined
     assert f"~/.claude/file-history/{OTHER}/0123456789abcdef@v1:itssessionisnotcaptured" in joined
+    harness.write(f"{folder}/a/b/c/d/e/f/g/h/i/{OTHER}.jsonl", claude(OTHER, 1))
+    assert run(harness, "sources", "--long") == 0
+    joined = "".join(line.strip(" !").replace(" ", "") for line in capsys.readouterr().out.splitlines())
+    assert f"/i/{OTHER}.jsonl:lookslikeasession,butisinadirectorythatisnotsearched" in joined
+    Path(harness.home, f"{folder}/a/b/c/d/e/f/g/h/i/{OTHER}.jsonl").unlink()
     assert run(harness, "sources", "--json") == 0
     (listed,) = (each for each in json.loads(capsys.readouterr().out) if each["tool"] == "claude-code")
     assert [os.path.basename(each["path"])[:12] for each in listed["uncaptured"]] == ["0123456789ab", SESSION[:12]]

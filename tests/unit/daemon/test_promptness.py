@@ -100,6 +100,21 @@ def test_files_that_look_like_sessions_are_counted_only_when_a_file_changed(tmp_
         assert harness.look().unrecognized == {}
 
 
+def test_sessions_in_directories_that_are_not_searched_are_counted(tmp_path: Path) -> None:
+    """They are too deep for a scan. The count is that of the start, then of each day."""
+    path = Path(write(tmp_path, 1, age=0))
+    deep = path.parent.joinpath(*"abcdefghijkl", path.name)
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(path.read_bytes())
+    with lab(tmp_path) as harness:
+        found = harness.look()
+        assert (found.discovered, found.unrecognized) == ({"claude-code": 1}, {"claude-code": 1})
+        deep.unlink()
+        assert harness.look().unrecognized == {"claude-code": 1}
+    with lab(tmp_path) as harness:
+        assert harness.look().unrecognized == {}
+
+
 @pytest.mark.parametrize(
     ("text", "masked"),
     [("plain", "plain"), ("é\u20ac", "é\u20ac"), ("a\udcff", "a\udcff"), ("a\udc80", "a\udc80"), ("\ud800", "\ud800")],

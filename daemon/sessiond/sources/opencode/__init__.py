@@ -115,6 +115,7 @@ class OpenCode(BaseSource):
     tool: ClassVar[str] = "opencode"
     variables: ClassVar[tuple[str, ...]] = ("OPENCODE_DB",)
     versions: ClassVar[tuple[str, ...]] = ("0.5", "1.1.65", "1.2", "1.18.33")
+    id_columns = (("session", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no branch is stored",
         "in versions without events (1.2), an edit in a session older than a day is found within a day",
@@ -133,8 +134,7 @@ class OpenCode(BaseSource):
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the data directory, watched flat because of the git stores below it, and OPENCODE_DB's directory.
 
-        The JSON trees have a directory for each message and no version writes to them any more, so they are scanned
-        instead of watched.
+        No current version writes to the JSON trees, so they are scanned instead of watched.
         """
         base = f"{dirs.share}/{self.folder}"
         named = [os.path.dirname(dirs.from_variable(variable)) for variable in self.variables]
