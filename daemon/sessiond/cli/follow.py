@@ -22,23 +22,28 @@ class Growth:
     """Finds what was added to a conversation since the last time."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, int, int], Placed] = {}
+        self._seen: dict[tuple[str, int, int], Placed | None] = {}
+        """What was shown, by stream, position and number; None once it is gone, so that its texts are freed."""
 
     def added(self, steps: Iterable[Step]) -> Iterator[Step]:
         """Iterate the items that are new, and of an item that became longer only its new text."""
         counts: dict[tuple[str, int], int] = {}
+        present: set[tuple[str, int, int]] = set()
         for step in steps:
             name, offset = step.thread.name, step.placed.place.offset
             number = counts[name, offset] = counts.get((name, offset), -1) + 1
-            before = self._seen.get((name, offset, number))
-            self._seen[name, offset, number] = step.placed
-            if before is None:
+            key = name, offset, number
+            present.add(key)
+            shown, before = key in self._seen, self._seen.get(key)
+            self._seen[key] = step.placed
+            if not shown:
                 yield step
-            elif step.placed != before:
+            elif before is not None and step.placed != before:
                 old, new = before.whole.text, step.placed.whole
                 if new.text != old and new.text.startswith(old):
                     longer = replace(new, text=new.text[len(old) :])
                     yield step._replace(placed=Placed(step.placed.place, longer))
+        self._seen |= dict.fromkeys(self._seen.keys() - present)
 
 
 def follow(reader: Reader, style: Style, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import types
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,7 +22,9 @@ from sessiond.cli.threads import Threads, threads
 from sessiond.config import Config, load
 from sessiond.errors import ReadError
 from sessiond.redact.examples import expand
+from sessiond.session import Item, ItemKind, Speaker
 from sessiond.spool import Spool
+from sessiond.transcript import Merger, Place, Placed, Texts, Thread, converse
 from sessiond.transcript.text import Style
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -224,6 +228,28 @@ def test_following_reads_only_what_was_added(harness: DaemonHarness, tmp_path: P
         texts = [[placed.whole.text for placed in each.items] for each in found]
         assert texts == [[placed.whole.text for placed in each.items] for each in threads(reader)]
         assert "Woven with" in texts[0][0] and texts[0][-1] == "Tie a knot"
+
+
+def test_a_document_that_is_followed_frees_what_was_read_before() -> None:
+    """A tool may rewrite its document every second. What was shown is not shown again, wherever it is now."""
+    growth = following.Growth()
+
+    def grow(*offsets: int) -> tuple[list[str], weakref.ref[Texts]]:
+        texts = Texts()
+        merger = Merger(texts)
+        for offset in offsets:
+            item = Item(kind=ItemKind.MESSAGE, speaker=Speaker.USER, text=f"{offset} " * 200)
+            merger.add(Placed(Place(offset, 9), item))
+        shown = growth.added(converse([Thread("main", True, merger.items)]))
+        return [step.placed.whole.text.split()[0] for step in shown], weakref.ref(texts)
+
+    first, texts = grow(0, 10)
+    assert first == ["0", "10"]
+    assert grow(0, 20)[0] == ["20"]
+    assert grow(0)[0] == []
+    gc.collect()
+    assert texts() is None
+    assert grow(0, 10, 20, 30)[0] == ["30"]
 
 
 def test_a_line_that_is_not_complete_is_read_again() -> None:
