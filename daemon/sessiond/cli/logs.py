@@ -50,8 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if not args.follow and args.since is None:
         events = iter(list(events)[-SHOWN:])
     write = to_json if args.json else _renderer(colors=colored(sys.stdout, args.environ))
+    empty = True
     for event in events:
         print(write(event), flush=args.follow)
+        empty = False
+    if empty and not args.json:
+        print("no matching events", file=sys.stderr)
     return 0
 
 

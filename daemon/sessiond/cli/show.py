@@ -115,7 +115,9 @@ def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
     from sessiond.transcript import converse
     from sessiond.transcript.text import render
 
-    return chain(facts(reader.view()), render(converse(list(threads(reader))), _style(args)))
+    found = list(threads(reader))
+    without = [] if any(thread.items for thread in found) else ["", "no transcript was captured"]
+    return chain(facts(reader.view()), without, render(converse(found), _style(args)))
 
 
 def _style(args: argparse.Namespace) -> Style:

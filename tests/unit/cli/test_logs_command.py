@@ -118,6 +118,9 @@ def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[
     assert shown("2026-09-01T12:00:02+02:00") == [2, 3]
     assert shown("5000d") == [0, 1, 2, 3]
     assert shown("1m") == []
+    command = [sys.executable, "-m", "sessiond", "logs", "--since", "1m"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "no matching events\n")
     file.close()
 
 

@@ -240,6 +240,14 @@ def test_listing_imports_no_http_client(harness: DaemonHarness) -> None:
     assert "Spin a yarn" in done.stdout and done.stdout.splitlines()[-1] == "set()"
 
 
+def test_a_session_without_a_transcript_says_so(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(harness, "show", DESKTOP) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "no transcript was captured"
+    assert run(harness, "show", SESSION) == 0
+    shown = capsys.readouterr().out
+    assert "Tides of the moon" in shown and "no transcript" not in shown
+
+
 def test_a_bare_machine_lists_what_the_endpoint_has(
     harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
