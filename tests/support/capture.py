@@ -39,6 +39,7 @@ class Lab:
         self.lock = lock
         self.watcher, self.capture_loop, self.queue = engine.watcher, engine.capture_loop, engine.capture_loop.queue
         self.capture_loop.slice_seconds = math.inf
+        self.capture_loop.report.interval = 0.0
 
     def look(self) -> CaptureHealth:
         """Scan everything and read what is new, as `sync` does; return what status would show."""

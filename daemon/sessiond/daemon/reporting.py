@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Container
 
 from sessiond.config import Loaded
@@ -18,10 +20,15 @@ from sessiond.watch import RootState
 class CaptureReport:
     """The health of the capture loop in the spool, written only when it changed."""
 
+    interval = 1.0
+    """Seconds between two writes of a backlog's progress: each write has all roots, some 50 KB."""
+
     def __init__(self, resources: Resources, scanner: Scanner, queue: WorkQueue) -> None:
         self._spool, self._scanner, self._queue = resources.spool, scanner, queue
         self._roots = RootHealths(scanner.sources)
         self._health = CaptureHealth(pid=os.getpid(), machine_id=resources.machine_id)
+        self._written = -math.inf
+        """When it was last written (monotonic seconds)."""
         self.scanned_ms: int | None = None
         """When the last scan began that the user asked for; `sync` waits for it."""
 
@@ -30,7 +37,10 @@ class CaptureReport:
         write(self._spool, self._health)
 
     def update(self, states: tuple[RootState, ...], waits: str | None) -> None:
-        """Store the present state; `waits` is why the backlog is paused. Raises: StateFull."""
+        """Store the present state; `waits` is why the backlog is paused. Raises: StateFull.
+
+        While a backlog is read, its progress is stored once a second. Its end and all else are stored at once.
+        """
         queue, counts = self._queue, self._scanner.counts
         made = CaptureHealth(
             pid=self._health.pid,
@@ -49,10 +59,15 @@ class CaptureReport:
             sessionless_bytes=queue.postponed.sessionless.size,
             roots=self._roots.of(states),
         )
-        if made != self._health:
+        if made != self._health and not (self._is_progress(made) and time.monotonic() - self._written < self.interval):
             write(self._spool, made)
             log_root_changes(self._health, made)
-            self._health = made
+            self._health, self._written = made, time.monotonic()
+
+    def _is_progress(self, made: CaptureHealth) -> bool:
+        """Return whether only the rest of the backlog differs from what was stored."""
+        old = self._health
+        return made.backlog > 0 and made.replace(backlog=old.backlog, backlog_bytes=old.backlog_bytes) == old
 
 
 class RootHealths:

@@ -23,8 +23,8 @@ from sessiond.spool.rows import FileState
 
 PROMPTS = "prompts"
 """The name of the stream of a session that is known from its prompts only (see history.py)."""
-LONG_WORK = 256 << 10
-"""Bytes that take longer to read, decode and mask than a transaction may be open: 10 ms and more."""
+LONG_WORK = 1 << 20
+"""Bytes that take longer to read, decode and mask than a transaction may be open: 20 ms and more."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

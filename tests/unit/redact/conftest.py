@@ -28,7 +28,7 @@ def hashes() -> Redactor:
     return Redactor(Policy(mode="hash", key=KEY))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def compile_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the real compiler, which these tests are about."""
     for (module, name), original in ORIGINALS.items():

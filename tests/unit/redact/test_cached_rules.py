@@ -29,6 +29,7 @@ path = '''\\.p12$'''
 [wrapped]
 prefixes = ["own_"]
 """
+pytestmark = pytest.mark.usefixtures("compile_each_time")
 BROKEN = "[[rules]]\nid = 'own'\nregex = '''own_([a-z'''"
 NO_GROUP = "[[rules]]\nid = 'own'\nregex = '''own_[a-z]{9}'''\nsecretGroup = 3"
 

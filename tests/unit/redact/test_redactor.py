@@ -298,6 +298,7 @@ def test_the_version_names_what_is_found(stars: Redactor) -> None:
     assert versions[0] == stars.version
 
 
+@pytest.mark.usefixtures("compile_each_time")
 def test_compiled_rules_are_cached_and_a_damaged_cache_is_not_used(tmp_path: object) -> None:
     """A torn, foreign or writable file is compiled again; known values are never in it."""
     directory = f"{tmp_path}/cache"
@@ -358,6 +359,7 @@ def test_hostile_input_is_harmless(name: str, stars: Redactor) -> None:
         assert masked.data is data
 
 
+@pytest.mark.usefixtures("compile_each_time")
 def test_rules_are_compiled_in_another_process() -> None:
     """Another process compiles a database. Without a directory for it, the rules work all the same."""
     import hyperscan
