@@ -73,7 +73,7 @@ def upload(
         sessions: list[Item] = list(context.spool.outbox.sessions(BATCH_ITEMS // 2, since_ms))
         segments = list(context.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limit_unpacked(segments, UNPACKED)
-        erased = {session for item in items if context.spool.forgotten.has(session := session_of(item))}
+        erased = context.spool.forgotten.among({session_of(item) for item in items})
     if erased:
         # They came back into the queue: a machine id changed, or another endpoint was configured. No endpoint gets
         # them, whichever said that they were erased.
