@@ -38,6 +38,7 @@ ALLOWED = {
     "doctor/machine.py": "/proc",
     "endpoint/server/lock.py:StoreLock._take": "the lock file, which is not the database",
     "endpoint/server/metrics.py:process_lines": "/proc/self/statm",
+    "endpoint/server/postgres_migration.py:migrations": "the migrations for PostgreSQL in the package",
     "endpoint/server/run.py:token_from": "the token file",
     "ingest/backlog.py": "pins, which exist of files of lines only",
     "ingest/content.py": "descriptors of compressed files of lines",

@@ -102,6 +102,9 @@ def remove_invites(db: sqlite3.Connection) -> None:
     db.execute("DROP INDEX generations_with_tails")
     db.execute("ALTER TABLE generations DROP COLUMN tails")
     db.execute("ALTER TABLE generations DROP COLUMN packed")
+    db.execute("DROP INDEX sessions_by_tool")
+    for column in ("branch", "model", "gone"):
+        db.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
 
 
 def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:

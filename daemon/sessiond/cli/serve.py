@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.cli import invite
 from sessiond.clock import now_ms
+from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to argparse."""
     parser.description = (
         "Run the reference endpoint, which stores the sessions and transcripts of all your machines in one SQLite"
-        " file. Add a token for each machine first, or invite it."
+        " file, or in PostgreSQL. Add a token for each machine first, or invite it."
     )
     _add_data(parser, None)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -74,7 +75,8 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
     invited = commands.add_parser("invite", help="make a code with which a new device gets a token")
     more = invite.add_arguments(invited, _scopes, _duration)
-    for each in (add, shown, revoke, rebind, adopt, invited, *more):
+    migrate = commands.add_parser("migrate", help="create or update the tables in PostgreSQL")
+    for each in (add, shown, revoke, rebind, adopt, invited, migrate, *more):
         _add_data(each, argparse.SUPPRESS)
 
 
@@ -85,11 +87,13 @@ def run(args: argparse.Namespace) -> int:
         SessiondError: the command failed.
     """
     directory = args.data or _default_directory()
+    if args.store is not None and args.data is not None:
+        raise ConfigError("--data and --store name two stores", hint="give one of them")
     if args.serve_command is None:
         return _serve(args, directory)
-    from sessiond.endpoint.server.sqlite_store import SqliteStore
-
-    store = SqliteStore(directory)
+    if args.serve_command == "migrate":
+        return _migrate(args.store)
+    store = _open(args, directory)
     try:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
@@ -106,11 +110,13 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
     if args.tls_cert is None and not is_loopback(args.host):
         _warn(f"warning: {args.host} without TLS: anyone on the network can read tokens and transcripts")
         _warn("  use --tls-cert and --tls-key, or a TLS proxy in front of the endpoint")
-    if not (args.token_file or _has_tokens(directory)):
+    if not (args.token_file or _has_tokens(args, directory)):
         _warn("there is no token yet: every request will be refused")
-        _warn("  invite a machine: sessiond serve invite" + (f" --data {args.data}" if args.data else ""))
+        option = f" --data {args.data}" if args.data else " --store URL" if args.store else ""
+        _warn(f"  invite a machine: sessiond serve invite{option}")
     if args.access_log:
         logs.configure(environ=args.environ)
+    served = directory if args.store is None else "the database"
     server.serve(
         server.Options(
             directory=directory,
@@ -123,9 +129,10 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             until_eof=args.until_eof,
             quota=args.max_bytes,
             access_log=args.access_log,
+            store_url=args.store,
             push_interval=args.push_interval,
         ),
-        listening=None if args.announce else lambda url: _warn(f"serving {directory} at {url}"),
+        listening=None if args.announce else lambda url: _warn(f"serving {served} at {url}"),
     )
     return 0
 
@@ -183,15 +190,39 @@ def _adopt(store: Store, machine: str, user: str) -> int:
     return 0
 
 
-def _has_tokens(directory: str) -> bool:
+def _has_tokens(args: argparse.Namespace, directory: str) -> bool:
     from sessiond.endpoint.server import tokens
-    from sessiond.endpoint.server.sqlite_store import SqliteStore
 
-    store = SqliteStore(directory)
+    store = _open(args, directory)
     try:
         return bool(tokens.list_tokens(store))
     finally:
         store.close()
+
+
+def _open(args: argparse.Namespace, directory: str) -> Store:
+    """Open the store that the command is about. Raises: ConfigError, StateError."""
+    if args.store is not None:
+        from sessiond.endpoint.server.opening import open_url
+
+        return open_url(args.store)
+    from sessiond.endpoint.server.sqlite_store import SqliteStore
+
+    return SqliteStore(directory)
+
+
+def _migrate(url: str | None) -> int:
+    """Create or update the tables in PostgreSQL. Raises: ConfigError, StateError."""
+    from sessiond.endpoint.server.opening import check_url
+
+    if url is None:
+        raise ConfigError("a store in a directory needs no migration", hint="name a database with --store")
+    check_url(url)
+    from sessiond.endpoint.server.postgres_migration import migrate
+
+    ran = migrate(url)
+    _warn(f"migrated the tables to version {ran[-1]}" if ran else "the tables are up to date")
+    return 0
 
 
 def _default_directory() -> str:
@@ -202,6 +233,7 @@ def _default_directory() -> str:
 
 def _add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument("--data", metavar="DIR", default=default, help="directory of the store")
+    parser.add_argument("--store", metavar="URL", default=default, help="store in PostgreSQL (postgresql://HOST/NAME)")
 
 
 def _scopes(text: str) -> list[str]:

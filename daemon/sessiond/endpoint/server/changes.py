@@ -114,7 +114,7 @@ def _forgotten(
     """Return (change, session, machine) of tombstones; '' is all machines. `owned`: only of these machines."""
     chosen = "machine = '' OR everywhere = 0" if owned is None else f"machine IN ({placeholders(len(owned))})"
     return db.execute(
-        f"SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ? AND ({chosen})"  # noqa: S608
+        f"SELECT change, session, machine FROM forgotten WHERE user = ? AND change > ? AND ({chosen})"
         " ORDER BY change LIMIT ?",
         (user, after, *(owned or ()), limit),
     ).fetchall()

@@ -30,6 +30,9 @@ class Rows(Protocol):
 class Database(Protocol):
     """A connection in a transaction."""
 
+    for_update: str
+    """The end of a SELECT whose rows this transaction changes later, so that no other one changes them before it."""
+
     def execute(self, sql: str, parameters: Any = ..., /) -> Rows:
         """Run a statement."""
 

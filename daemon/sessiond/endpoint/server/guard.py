@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial, wraps
 
+import anyio
+import anyio.to_thread
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +23,8 @@ from sessiond.endpoint.server.tokens import ADMIN, Access
 from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import StateError
 
+LOOKUPS = 2
+"""Tokens that are looked up at the same time in a store that blocks."""
 Handler = Callable[[Request], Awaitable[Response]]
 Guarded = Callable[[Request, Access], Awaitable[Response]]
 Optional = Callable[[Request, Access | None], Awaitable[Response]]
@@ -32,11 +36,12 @@ class Guard:
     def __init__(self, store: Store, secrets: tuple[str, ...] = ()) -> None:
         self.uses = tokens.LastUses()
         self._store = store
+        self._lookups = anyio.CapacityLimiter(LOOKUPS)
         # The token of --token-file belongs to the parent process and is not bound to a device.
         owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
         self._secrets = {tokens.hash_secret(secret): owner for secret in secrets}
 
-    def authenticate(self, request: Request) -> Access:
+    async def authenticate(self, request: Request) -> Access:
         """Return the access that the token of a request gives.
 
         Raises:
@@ -49,8 +54,11 @@ class Guard:
         scheme, secret = _credentials(request)
         found = None
         if scheme == "bearer":
-            # In the event loop: the lookup reads one row by an index, which takes less time than a thread's wake-up.
-            found = self._find(secret)
+            if self._store.blocking:
+                found = await anyio.to_thread.run_sync(self._find, secret, limiter=self._lookups)
+            else:
+                # In the event loop: the lookup reads one row by an index, which takes less than a thread's wake-up.
+                found = self._find(secret)
         if found is None:
             raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
         request.scope[KNOWN] = True
@@ -66,7 +74,7 @@ class Guard:
 
         @wraps(handler)
         async def guarded(request: Request) -> Response:
-            access = self.authenticate(request)
+            access = await self.authenticate(request)
             if access.scopes.isdisjoint(scopes):
                 raise HttpError(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self.uses.note(access)
@@ -90,7 +98,7 @@ class Guard:
 
         @wraps(handler)
         async def open_to_all(request: Request) -> Response:
-            access = self.authenticate(request) if "authorization" in request.headers else None
+            access = await self.authenticate(request) if "authorization" in request.headers else None
             return await handler(request, access)
 
         return open_to_all

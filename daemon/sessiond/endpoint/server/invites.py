@@ -110,7 +110,7 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
         _find(db, digest)  # so that a wrong code never takes the writer's turn
     secret, device = tokens.generate(), str(request.device_id)
     with store.write() as db:
-        invite = _find(db, digest)
+        invite = _find(db, digest, db.for_update)
         row = db.execute("SELECT name FROM tokens WHERE invite = ? AND device = ?", (invite.number, device)).fetchone()
         if row is not None:
             name = str(row[0])
@@ -135,9 +135,9 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
     return EnrolAnswer(token=secret, name=name, user=invite.user)
 
 
-def _find(db: Database, digest: bytes) -> Invite:
+def _find(db: Database, digest: bytes, lock: str = "") -> Invite:
     row = db.execute(
-        "SELECT invite, user, scopes, uses, used, made_ms, expires_ms FROM invites WHERE sha256 = ?", (digest,)
+        f"SELECT invite, user, scopes, uses, used, made_ms, expires_ms FROM invites WHERE sha256 = ?{lock}", (digest,)
     ).fetchone()
     if row is None:
         raise _refused("no invitation has this code")

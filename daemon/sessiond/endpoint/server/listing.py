@@ -43,7 +43,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 # A client that numbers its revisions by the clock, as ours does, raises them with each change of an ongoing session.
 # Without that, a session whose machine died would be the most recently active one forever.
-_ACTIVE = "coalesce(ended_ms, max(started_ms, revision))"
+_ACTIVE = "coalesce(ended_ms, CASE WHEN started_ms > revision THEN started_ms ELSE revision END)"
 _MOMENTS = {Order.STARTED: "started_ms", Order.ACTIVE: _ACTIVE}
 
 
@@ -65,7 +65,7 @@ def list_sessions(
         values += [position.moment_ms, position.machine, position.session]
     # Only constant text is joined; every value is a parameter.
     found = db.execute(
-        f"SELECT machine, session, revision, envelope, {moment} AS moment FROM sessions"  # noqa: S608
+        f"SELECT machine, session, revision, envelope, {moment} AS moment FROM sessions"
         f" WHERE {' AND '.join(where)} ORDER BY moment DESC, machine DESC, session DESC LIMIT ?",
         (*values, limit + 1),
     )
@@ -86,8 +86,8 @@ def _conditions(view: View, wanted: Filter) -> tuple[list[str], list[str | int]]
         ("(ended_ms IS NULL OR ended_ms >= ?)", None if wanted.since is None else unix_ms(wanted.since)),
         ("started_ms < ?", None if wanted.until is None else unix_ms(wanted.until)),
         ("instr(lower(directory), lower(?)) > 0", wanted.text),
-        (f"{_field('git_branch')} = ?", wanted.branch),
-        (f"instr(lower({_field('model')}), lower(?)) > 0", wanted.model),
+        ("branch = ?", wanted.branch),
+        ("instr(lower(model), lower(?)) > 0", wanted.model),
     ]
     where = [condition for condition, value in given if value is not None]
     values = [value for _, value in given if value is not None]
@@ -95,10 +95,5 @@ def _conditions(view: View, wanted: Filter) -> tuple[list[str], list[str | int]]
         where.append("session >= ? AND session < ?")
         values += [wanted.id, wanted.id + "~"]
     if wanted.gone:
-        where.append("json_extract(CAST(envelope AS TEXT), '$.gone_at') IS NOT NULL")
+        where.append("gone = 1")
     return where, values
-
-
-def _field(name: str) -> str:
-    """Return a field of the record in SQL. The envelope is a BLOB, which SQLite's JSON functions refuse."""
-    return f"json_extract(CAST(envelope AS TEXT), '$.record.{name}')"

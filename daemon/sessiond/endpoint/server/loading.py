@@ -101,7 +101,7 @@ def _load_streams(db: Database, state: State, touched: Touched) -> None:
     for name_of, generation in _others(state, touched):
         stream = state.streams[name_of]
         found = db.execute(
-            f"SELECT {columns} FROM generations WHERE stream = ? AND generation = ?",  # noqa: S608
+            f"SELECT {columns} FROM generations WHERE stream = ? AND generation = ?",
             (stream.number, generation),
         ).fetchone()
         stream.generations[generation] = None if found is None else _generation(found)

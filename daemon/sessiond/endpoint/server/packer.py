@@ -17,7 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from sessiond import zstd
-from sessiond.endpoint.server.database import Database, placeholders
+from sessiond.endpoint.server.database import Database
 from sessiond.errors import StateError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def pack(store: Store, least: int) -> int:
         jobs = _jobs(db, least)
     if jobs:
         with store.write() as db:
+            store.lock_chunks(db)
             for job in jobs:
                 _save(db, job)
     return len(jobs)
@@ -79,7 +80,9 @@ def pack(store: Store, least: int) -> int:
 
 def _jobs(db: Database, least: int) -> list[Job]:
     found = db.execute(
-        "SELECT stream, generation, packed FROM generations WHERE tails > 0 AND tails >= ? LIMIT ?", (least, JOBS)
+        "SELECT stream, generation, packed FROM generations WHERE tails > 0 AND tails >= ?"
+        " ORDER BY stream, generation LIMIT ?",
+        (least, JOBS),
     ).fetchall()
     jobs: list[Job] = []
     size = 0
@@ -132,18 +135,19 @@ def _add(merges: list[Merge], run: list[Chunk]) -> None:
 
 def _save(db: Database, job: Job) -> None:
     for each in job.merges:
-        starts = [chunk.start for chunk in each.old]
+        old = [value for chunk in each.old for value in (chunk.start, chunk.length)]
         removed = db.execute(
-            f"DELETE FROM chunks WHERE stream = ? AND generation = ? AND start IN ({placeholders(len(starts))})",  # noqa: S608
-            (job.stream, job.generation, *starts),
+            "DELETE FROM chunks WHERE stream = ? AND generation = ? AND (start, length) IN"
+            f" (VALUES {', '.join(['(?, ?)'] * len(each.old))})",
+            (job.stream, job.generation, *old),
         ).rowcount
         if removed == 0:
-            return  # the session was erased
-        if removed != len(starts):  # the transaction is rolled back, and the chunks stay as they are
-            raise StateError(f"stream {job.stream} was packed by another process at the same time")
+            return  # the session was erased, or another process has packed it
+        if removed != len(each.old):  # the transaction is rolled back, and the chunks stay as they are
+            raise StateError(f"the chunks of stream {job.stream} changed while they were packed")
         db.execute(
             "INSERT INTO chunks (stream, generation, start, length, frame) VALUES (?, ?, ?, ?, ?)",
-            (job.stream, job.generation, starts[0], sum(chunk.length for chunk in each.old), each.frame),
+            (job.stream, job.generation, each.old[0].start, sum(chunk.length for chunk in each.old), each.frame),
         )
     db.execute(
         "UPDATE generations SET tails = tails - ?, packed = ? WHERE stream = ? AND generation = ?",

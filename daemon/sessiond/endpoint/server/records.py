@@ -100,22 +100,26 @@ def put(db: Database, changed: Mapping[SessionKey, Record], positions: Mapping[S
     """Store records in place of older revisions, at these positions of the users' sequences of changes."""
     db.executemany(
         "INSERT INTO sessions"
-        " (user, machine, session, revision, change, tool, directory, started_ms, ended_ms, envelope)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " (user, machine, session, revision, change, tool, directory, branch, model, gone, started_ms, ended_ms,"
+        " envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (user, machine, session) DO UPDATE SET revision = excluded.revision, change = excluded.change,"
-        " tool = excluded.tool, directory = excluded.directory, started_ms = excluded.started_ms,"
+        " tool = excluded.tool, directory = excluded.directory, branch = excluded.branch, model = excluded.model,"
+        " gone = excluded.gone, started_ms = excluded.started_ms,"
         " ended_ms = excluded.ended_ms, envelope = excluded.envelope",
         [(*key, *_columns(each, positions[key])) for key, each in changed.items()],
     )
 
 
-def _columns(stored: Record, position: int) -> tuple[int, int, str, str, int, int | None, bytes]:
+def _columns(stored: Record, position: int) -> tuple[object, ...]:
     record = stored.item.record
     return (
         stored.item.revision,
         position,
         record.tool,
         record.working_directory,
+        record.git_branch,
+        record.model,
+        0 if stored.item.gone_at is None else 1,
         unix_ms(record.started_at),
         None if record.ended_at is None else unix_ms(record.ended_at),
         stored.envelope,

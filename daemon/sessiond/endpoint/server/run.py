@@ -22,6 +22,7 @@ from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import build
 from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
+from sessiond.endpoint.server.opening import serving_store
 from sessiond.endpoint.server.server import GRACE, Server, in_thread
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import Store
@@ -46,6 +47,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     until_eof: bool = False
     quota: int | None = None
     access_log: bool = False
+    store_url: str | None = None
+    """A PostgreSQL database that is served instead of the directory."""
     push_interval: float = 0.0
     """Seconds that a device is asked to leave between two pushes; 0: it pushes at once."""
 
@@ -77,12 +80,25 @@ def running(
         AlreadyRunning: another process serves the store.
         StateError: the store or the port can't be used.
     """
-    token = token or tokens.generate()
     with ExitStack() as closing:
         if exclusive:
             closing.enter_context(StoreLock(str(data_dir)))
         store = SqliteStore(str(data_dir), quota=quota)
         closing.callback(store.close)
+        yield closing.enter_context(running_store(store, token, port, limits=limits))
+
+
+@contextmanager
+def running_store(
+    store: Store, token: str | None = None, port: int = 0, *, limits: Limits | None = None
+) -> Iterator[Running]:
+    """Serve a store as `running` does. The caller closes it.
+
+    Raises:
+        StateError: the port can't be used.
+    """
+    token = token or tokens.generate()
+    with ExitStack() as closing:
         listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
         closing.enter_context(in_thread(Server(build(store, secrets=(token,), limits=limits)), listener))
@@ -110,9 +126,8 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
         timeout = PARENT_TIMEOUT if options.until_eof else 0.0
-        closing.enter_context(StoreLock(options.directory, timeout=timeout))
-        store = SqliteStore(options.directory, quota=options.quota)
-        closing.callback(store.close)
+        opening = serving_store(options.directory, options.store_url, options.quota, timeout)
+        store = closing.enter_context(opening)
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)
         raise_limit()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from sessiond.endpoint.server import changes as sequence
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import MAX_FOLLOWED, Digests
 from sessiond.endpoint.server.packer import CHUNK
 from sessiond.endpoint.server.records import put
 from sessiond.endpoint.server.state import Changes, GenerationState, StreamState
+from sessiond.endpoint.server.store import StoreBusy
 
 
 def save(db: Database, digests: Digests, changes: Changes) -> None:
@@ -15,11 +18,12 @@ def save(db: Database, digests: Digests, changes: Changes) -> None:
 
     The users' sequences of changes are last: in PostgreSQL, others that change the same sequence wait from there on.
     """
-    if changes.tokens:
-        db.executemany(
-            "UPDATE tokens SET device = ? WHERE sha256 = ?",
-            [(str(device), digest) for digest, device in sorted(changes.tokens.items())],
-        )
+    for digest, device in sorted(changes.tokens.items()):
+        bound = db.execute(
+            "UPDATE tokens SET device = ? WHERE sha256 = ? AND device IS NULL", (str(device), digest)
+        ).rowcount
+        if bound != 1:  # in PostgreSQL, another process was first
+            raise StoreBusy("a token was bound to another device at the same time")
     if changes.machines:
         db.executemany(
             "INSERT INTO machines (user, machine, device) VALUES (?, ?, ?)"
@@ -50,11 +54,13 @@ def _save_streams(db: Database, digests: Digests, streams: list[StreamState]) ->
             "INSERT INTO streams (stream, user, machine, session, name, media_type) VALUES (?, ?, ?, ?, ?, ?)",
             [(stream.number, *stream.name, stream.media_type) for stream in new],
         )
+    # In one order, so that two transactions in PostgreSQL can't wait for each other.
+    ordered = sorted(((each.number, each) for each in streams if each.number is not None), key=itemgetter(0))
     changed = [
-        (stream.number, generation)
-        for stream in streams
+        (number, generation)
+        for number, stream in ordered
         for generation in stream.generations.values()
-        if stream.number is not None and generation is not None and (generation.stored is None or generation.tails)
+        if generation is not None and (generation.stored is None or generation.tails)
     ]
     _save_generations(db, digests, changed)
     db.executemany(

@@ -20,11 +20,12 @@ from sessiond.endpoint.server.sqlite_tables import (
     TO_VERSION_6,
     TO_VERSION_7,
     TO_VERSION_8,
+    TO_VERSION_9,
 )
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 8
+VERSION = 9
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -32,10 +33,12 @@ BUSY_MS = 10_000
 class SqliteDatabase(sqlite3.Connection):
     """A connection with the methods of `Database`."""
 
+    for_update = ""  # there is one writer at a time
+
     def join_keys(self, columns: Sequence[str]) -> str:
         """Return a table of keys for the FROM of a statement, which is passed as JSON."""
         shown = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
-        return f"(SELECT key AS i, {shown} FROM json_each(?)) AS k"  # noqa: S608 - columns are constants
+        return f"(SELECT key AS i, {shown} FROM json_each(?)) AS k"
 
     def key_parameters(self, rows: Sequence[Sequence[str]]) -> Sequence[str]:
         """Return the parameter of `join_keys` for these rows."""
@@ -135,6 +138,10 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             db.execute(TO_VERSION_7)
         if 0 < found < 8:
             _run(db, TO_VERSION_8)
+        if 1 < found < 9:
+            _run(db, TO_VERSION_9[0])
+        if 0 < found < 9:
+            db.execute(TO_VERSION_9[1])
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

@@ -28,6 +28,8 @@ class SqliteStore:
     `quota` limits the file in bytes; None: only the disk does. Threads may share a store.
     """
 
+    blocking = False
+
     def __init__(self, directory: str, *, quota: int | None = None) -> None:
         self.directory = directory
         self.quota = quota
@@ -83,6 +85,9 @@ class SqliteStore:
 
     def lock_user(self, db: Database, user: str) -> None:
         """Keep pushes of a user from being stored until the transaction ends. Here, all others wait anyway."""
+
+    def lock_chunks(self, db: Database) -> None:
+        """Keep others from replacing or erasing chunks until the transaction ends. Here, all others wait anyway."""
 
     def retire_streams(self, db: Database, numbers: list[int]) -> None:
         """Never use the numbers of erased streams again.

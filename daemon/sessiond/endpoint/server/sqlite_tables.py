@@ -59,10 +59,14 @@ CREATE TABLE sessions (
     started_ms INTEGER NOT NULL,
     ended_ms INTEGER,
     envelope BLOB NOT NULL,
+    branch TEXT,
+    model TEXT,
+    gone INTEGER NOT NULL DEFAULT 0,          -- 1: the tool deleted its files
     PRIMARY KEY (user, machine, session)
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_change ON sessions (user, change);
 CREATE INDEX sessions_by_start ON sessions (user, started_ms, machine, session);
+CREATE INDEX sessions_by_tool ON sessions (user, tool, started_ms, machine, session);
 
 CREATE TABLE streams (
     stream INTEGER PRIMARY KEY,
@@ -149,8 +153,9 @@ INSERT INTO users SELECT 'default', value FROM facts WHERE name = 'change';
 DELETE FROM facts WHERE name = 'change';
 INSERT INTO machines SELECT 'default', machine, device, open FROM old_machines;
 INSERT INTO devices SELECT 'default', device, batch FROM old_devices;
-INSERT INTO sessions SELECT 'default', machine, session, min(revision, 1 << 52), change, tool, directory, started_ms,
-    ended_ms, envelope FROM old_sessions;
+INSERT INTO sessions (user, machine, session, revision, change, tool, directory, started_ms, ended_ms, envelope)
+    SELECT 'default', machine, session, min(revision, 1 << 52), change, tool, directory, started_ms, ended_ms, envelope
+    FROM old_sessions;
 INSERT INTO streams SELECT stream, 'default', machine, session, name, NULL FROM old_streams;
 DROP TABLE old_machines;
 DROP TABLE old_devices;
@@ -169,3 +174,17 @@ ALTER TABLE generations ADD COLUMN packed INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX generations_with_tails ON generations (stream) WHERE tails > 0;
 """
 TO_VERSION_6 = "ALTER TABLE tokens ADD COLUMN invite INTEGER"
+TO_VERSION_9 = (
+    """
+ALTER TABLE sessions ADD COLUMN branch TEXT;
+ALTER TABLE sessions ADD COLUMN model TEXT;
+ALTER TABLE sessions ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX sessions_by_tool ON sessions (user, tool, started_ms, machine, session)
+""",
+    """
+UPDATE sessions SET branch = json_extract(CAST(envelope AS TEXT), '$.record.git_branch'),
+    model = json_extract(CAST(envelope AS TEXT), '$.record.model'),
+    gone = json_extract(CAST(envelope AS TEXT), '$.gone_at') IS NOT NULL
+""",
+)
+"""The columns, which the tables of version 1 get when they are created again; and what they are filled with."""

@@ -36,6 +36,10 @@ class Store(Protocol):
     def lost(self) -> bool:
         """Whether the store's files were deleted or replaced."""
 
+    @property
+    def blocking(self) -> bool:
+        """Whether even a short read waits for the network, so that it must not run in the event loop."""
+
     on_lost: Callable[[], None]
     """Called when that is found."""
 
@@ -66,6 +70,9 @@ class Store(Protocol):
 
     def lock_user(self, db: Database, user: str, /) -> None:
         """Keep pushes of a user from being stored until the transaction ends."""
+
+    def lock_chunks(self, db: Database, /) -> None:
+        """Keep others from replacing or erasing chunks until the transaction ends."""
 
     def retire_streams(self, db: Database, numbers: list[int], /) -> None:
         """Never use the numbers of erased streams again."""

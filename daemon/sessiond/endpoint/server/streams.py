@@ -138,7 +138,8 @@ def owners(db: Database, stream: int, generation: int, end: int, limit: int = MA
     # One statement at any depth: a stream may have many thousands of generations.
     rows = db.execute(
         "WITH RECURSIVE chain (generation, shared, keep, base) AS ("
-        " SELECT generation, :end, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
+        " SELECT generation, CAST(:end AS BIGINT), keep, base FROM generations"
+        " WHERE stream = :stream AND generation = :generation"
         " UNION ALL SELECT older.generation, CASE WHEN chain.shared < chain.keep THEN chain.shared ELSE chain.keep END,"
         " older.keep, older.base FROM chain"
         " JOIN generations AS older ON older.stream = :stream AND older.generation = chain.base)"

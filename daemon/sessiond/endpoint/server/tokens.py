@@ -184,7 +184,7 @@ def rebind(store: Store, name: str) -> None:
         NotFound: no token has that name.
     """
     with store.write() as db:
-        row = db.execute("SELECT device, released FROM tokens WHERE name = ?", (name,)).fetchone()
+        row = db.execute(f"SELECT device, released FROM tokens WHERE name = ?{db.for_update}", (name,)).fetchone()
         if row is None:
             raise _unknown(name)
         released = [each for each in (*row[1].split(","), row[0]) if each]
@@ -230,7 +230,9 @@ def bind(db: Database, access: Access, device: UUID) -> None:
     """
     if access.name is None:
         return
-    row = db.execute("SELECT device, released FROM tokens WHERE sha256 = ?", (access.digest,)).fetchone()
+    row = db.execute(
+        f"SELECT device, released FROM tokens WHERE sha256 = ?{db.for_update}", (access.digest,)
+    ).fetchone()
     if row is None:
         raise Revoked("the token is not accepted")
     bound = None if row[0] is None else UUID(row[0])
@@ -287,7 +289,9 @@ class LastUses:
         with self._lock:
             pending, self._pending = self._pending, {}
             self._written |= pending
-        db.executemany("UPDATE tokens SET used_ms = ? WHERE name = ?", [(ms, name) for name, ms in pending.items()])
+        db.executemany(
+            "UPDATE tokens SET used_ms = ? WHERE name = ?", [(ms, name) for name, ms in sorted(pending.items())]
+        )
 
 
 def _unknown(name: str) -> NotFound:
