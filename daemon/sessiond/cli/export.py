@@ -13,6 +13,7 @@ from sessiond.atomic import atomic_write
 from sessiond.cli.lookup import opened_if_any
 from sessiond.cli.output import load_config, mask_text, to_json
 from sessiond.session import Session
+from sessiond.text import escape
 
 if TYPE_CHECKING:
     from sessiond.cli.conversation import Reader
@@ -93,9 +94,9 @@ def _lines(reader: Reader, format: str) -> Iterator[str]:
     if format == "html":
         return page.render(steps, title, _facts(record))
     if format == "handoff":
-        head = [markdown.HANDOFF, *(f"- {name}: {value}" for name, value in _facts(record))]
+        head = [markdown.HANDOFF, *(escape(f"- {name}: {value}") for name, value in _facts(record))]
         return chain(head, markdown.render(steps, shorten=markdown.SHORTENED))
-    head = [f"# {title}", "", *(f"- {name}: {value}" for name, value in _facts(record))]
+    head = [escape(f"# {title}"), "", *(escape(f"- {name}: {value}") for name, value in _facts(record))]
     return chain(head, markdown.render(steps))
 
 

@@ -20,6 +20,7 @@ from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.health import CaptureHealth, RootHealth, write
 from sessiond.spool.safety import State
+from sessiond.text import visible
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -576,6 +577,20 @@ def test_export_is_always_masked(kind: str, harness: DaemonHarness, tmp_path: Pa
     content = target.read_text()
     assert secret not in content and "*" * len(secret) in content
     assert os.stat(target).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kind", ["md", "html", "json", "atif", "handoff"])
+def test_no_invisible_character_of_a_session_is_exported(
+    kind: str, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its facts and its text drive no terminal."""
+    name = "a\x1b[31m\x7f\x85\u202e\u2028z"
+    lines = claude(SESSION, 1, text=name, cwd=f"/w/{name}", gitBranch=name, version=name), claude(SESSION, 2)
+    harness.write(CLAUDE, *lines, {"type": "custom-title", "customTitle": f"{name}\n# {name}", "sessionId": SESSION})
+    harness.settle()
+    assert run(harness, "export", SESSION, "--format", kind) == 0
+    text = capsys.readouterr().out
+    assert all(visible(character) for character in text.replace("\n", ""))
 
 
 def test_export_writes_several_sessions_to_a_directory(
