@@ -98,7 +98,24 @@ def read(harness: DaemonHarness, path: str) -> dict[str, Any]:
     return found
 
 
-def test_a_session_of_cline_goes_back_and_forth(first: DaemonHarness, second: DaemonHarness) -> None:
+def _shows_origin(second: DaemonHarness, origin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check that each command says which session is continued: of this machine, and as another machine reads it."""
+    identity, environ = stored(second)["second"]["record"]["id"], environment(second)
+    for known in (environ, environ | {"SESSIOND_STATE_DIR": f"{second.home}/nothing-captured"}):
+        capsys.readouterr()
+        assert main(["show", identity], known) == 0
+        assert f"continues  {origin}, on testbox" in capsys.readouterr().out
+        assert main(["ls", "--json", "--long", "--wait", "600"], known) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert {line["record"]["id"]: line["continues"] for line in lines} == {
+            identity: {"machine_id": "testbox", "id": origin},
+            origin: None,
+        }
+
+
+def test_a_session_of_cline_goes_back_and_forth(
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its id is unique on one machine only. Each machine counts its own messages, and the document keeps its fields."""
     begin_cline(first)
     assert restore(second, first) == 0
@@ -115,6 +132,7 @@ def test_a_session_of_cline_goes_back_and_forth(first: DaemonHarness, second: Da
     assert counted(first) == {"testbox": 2, "second": 2}
     origin = stored(first)["testbox"]["record"]["id"]
     assert stored(first)["second"]["continues"] == {"machine_id": "testbox", "id": origin}
+    _shows_origin(second, origin, capsys)
     assert restore(first, second) == 0
     back = read(first, path)
     assert [each["id"] for each in back["messages"]] == ["m1", "m2", "m3", "m4"]

@@ -16,6 +16,7 @@ from sessiond.config import Config, state_dir
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import RECORDS, StoredSession, StoredStream
 from sessiond.errors import EndpointError, NotFound
+from sessiond.restored import RestoredSessions
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
@@ -91,7 +92,8 @@ class LocalReader:
 
     def view(self) -> SessionView:
         """Return the record, further metadata and the streams."""
-        return local_view(self._spool, self._session, self._every(), endpoint_url(self._spool, self._config))
+        url, restored = endpoint_url(self._spool, self._config), RestoredSessions(state_dir(self._config))
+        return local_view(self._spool, self._session, self._every(), url, restored)
 
     def streams(self) -> list[StreamRef]:
         """Return the streams, those of records first."""

@@ -17,7 +17,9 @@ from sessiond.cli.output import columns, escape, load_config, print_json
 from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
 from sessiond.config import state_dir
+from sessiond.endpoint.origin import Origin
 from sessiond.errors import ConfigError, EndpointError, NotFound
+from sessiond.restored import RestoredSessions
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionFilter, SessionState
@@ -41,6 +43,8 @@ class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     """Its title in the tool, or else its first prompt."""
     parent: UUID | None
+    continues: Origin | None
+    """The session of another machine from which this one was restored."""
     state: str
     """`safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`; see docs/operations.md."""
     only_here: bool
@@ -100,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
             stored = _archived(spool, state_dir(config), selection)
         rows = _merge(local, stored, selection, spool)
         if args.json:
-            _print_json(rows, spool, url, stored, long=args.long)
+            _print_json(rows, spool, url, stored, RestoredSessions(state_dir(config)), long=args.long)
         elif rows:
             _print_table(rows, spool, selection, args)
         else:
@@ -212,25 +216,35 @@ def _print_table(rows: list[Row], spool: Spool | None, selection: Selection, arg
 
 
 def _print_json(
-    rows: list[Row], spool: Spool | None, url: str, stored: Sequence[StoredSession] | None, *, long: bool
+    rows: list[Row],
+    spool: Spool | None,
+    url: str,
+    stored: Sequence[StoredSession] | None,
+    restored: RestoredSessions,
+    *,
+    long: bool,
 ) -> None:
     if not long:
         for row in rows:
             print_json(row.record)
         return
+    from sessiond.cli.session_view import origin_of
+
     by_key = {(each.record.machine_id, each.record.id): each for each in stored or ()}
     for row in rows:
         if row.number is not None and spool is not None:
-            streams = spool.safety.streams(row.number, url)
+            streams, continues = spool.safety.streams(row.number, url), origin_of(row.record.id, restored)
         else:
             from sessiond.cli.remote import stream_states
 
-            streams = stream_states(by_key[row.record.machine_id, row.record.id])
+            found = by_key[row.record.machine_id, row.record.id]
+            streams, continues = stream_states(found), found.continues
         print_json(
             LongEntry(
                 record=row.record,
                 name=row.name,
                 parent=row.parent,
+                continues=continues,
                 state=row.state,
                 only_here=row.gone,
                 prompts_only=row.prompts_only,

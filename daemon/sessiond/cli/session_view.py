@@ -9,7 +9,9 @@ from uuid import UUID
 import msgspec
 
 from sessiond.cli.output import escape, size
+from sessiond.endpoint.origin import Origin
 from sessiond.endpoint.wire import RECORDS, StoredSession
+from sessiond.restored import RestoredSessions
 from sessiond.session import Session
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
@@ -50,6 +52,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     record: Session
     title: str | None
     parent: UUID | None
+    continues: Origin | None = None
+    """The session of another machine from which this one was restored."""
     revision: int
     pushed: int
     """The newest revision that the endpoint has acknowledged; 0 if none."""
@@ -80,6 +84,7 @@ def facts(view: SessionView) -> Iterator[str]:
         ("messages", f"{record.message_count}{PROMPTS_ONLY if view.prompts_only else ''}"),
         ("machine", f"{record.machine_id or ''}{'' if view.this_machine else ', read from the endpoint'}"),
         ("parent", None if view.parent is None else str(view.parent)),
+        ("continues", None if view.continues is None else f"{view.continues.id}, on {view.continues.machine_id}"),
         ("file", _file(view)),
         ("endpoint", _pushed(view)),
     ]
@@ -97,7 +102,15 @@ def facts(view: SessionView) -> Iterator[str]:
         yield f"{'side files':<{LABEL}}{len(side_files)}: {size(captured)} captured; `--json` lists them"
 
 
-def local_view(spool: Spool, session: SessionState, streams: list[StreamState], url: str) -> SessionView:
+def origin_of(session: UUID, restored: RestoredSessions) -> Origin | None:
+    """Return the session of another machine that one of this machine continues; None if it was not restored."""
+    mark = restored.find(session)
+    return None if mark is None else Origin(machine_id=mark.continues.machine_id, id=mark.continues.id)
+
+
+def local_view(
+    spool: Spool, session: SessionState, streams: list[StreamState], url: str, restored: RestoredSessions
+) -> SessionView:
     """Return a session of this machine. `url` is the endpoint whose acknowledgements count."""
     assert session.record is not None
     safety = {each.name: each for each in spool.safety.streams(session.id, url)}
@@ -105,6 +118,7 @@ def local_view(spool: Spool, session: SessionState, streams: list[StreamState], 
         record=session.record,
         title=session.title,
         parent=session.parent,
+        continues=origin_of(session.uuid, restored),
         revision=session.revision,
         pushed=session.pushed,
         parked=session.parked,
@@ -138,6 +152,7 @@ def remote_view(stored: StoredSession, media_types: Mapping[str, str]) -> Sessio
         record=stored.record,
         title=stored.title,
         parent=stored.parent,
+        continues=stored.continues,
         revision=stored.revision,
         pushed=stored.revision,
         parked=None,
