@@ -216,9 +216,10 @@ def test_a_session_of_this_machine_is_resumed_without_an_endpoint(
         os.rename(os.path.dirname(f"{harness.home}/{CLAUDE}"), folder)
         harness.settle()
         assert main(["restore", SESSION, "--directory", directory], environ) == 0
-        shown = capsys.readouterr().out
-        assert "nothing to do" in shown
-        assert f"claude --resume {SESSION}" in shown
+        shown = capsys.readouterr()
+        assert "nothing to do" in shown.out
+        assert f"claude --resume {SESSION}" in shown.out
+        assert "reading what this machine has instead" in shown.err
 
 
 def test_a_project_is_named_after_its_git_work_tree(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
             if not local:
                 raise
             client = None
-        archive = Archive(client, restorer.scratch, local)
+        archive = Archive(client, restorer.scratch, local, _warn)
         stack.callback(archive.close)
         yield RestoreContext(
             args=args,
@@ -155,6 +155,10 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
             machine_id=config.machine_id or identify(directory).machine_id,
             is_erased=lambda identity: spool is not None and spool.forgotten.has(str(identity)),
         )
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {escape(text)}", file=sys.stderr)
 
 
 def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Command:

@@ -46,9 +46,9 @@ class Restorer:
         self,
         state_directory: str,
         environ: Mapping[str, str],
-        running: Callable[[Iterable[str]], list[str]] = running_programs,
+        running: Callable[[Iterable[str], str], list[str]] = running_programs,
     ) -> None:
-        """`running` returns which of some programs have a process of this user."""
+        """`running` returns which of some programs have a process that may use a directory."""
         self._journal = JournalFile(state_directory)
         self._marks = RestoredSessions(state_directory)
         self._environ = environ
@@ -99,7 +99,7 @@ class Restorer:
                     kept.append(file)
         for edit in plan.edits:
             _check_path(plan, edit.path)
-        running = self._running(plan.programs) if behind or plan.edits else []
+        running = self._running(plan.programs, os.path.realpath(plan.base)) if behind or plan.edits else []
         if running:
             changed = behind[0][0].path if behind else plan.edits[0].path
             raise Conflict(f"{', '.join(running)} is running and may write to {changed}", hint="end it and try again")

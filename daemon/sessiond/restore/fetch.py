@@ -49,14 +49,20 @@ class Sessions(Protocol):
 class Archive:
     """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave no rest."""
 
-    def __init__(self, client: Sessions | None, scratch: str, local: Iterable[Callable[[], Sessions]] = ()) -> None:
-        """`scratch` is the directory of the unnamed files.
+    def __init__(
+        self,
+        client: Sessions | None,
+        scratch: str,
+        local: Iterable[Callable[[], Sessions]] = (),
+        notify: Callable[[str], object] = str,
+    ) -> None:
+        """`scratch` is the directory of the unnamed files. `notify` is called if the endpoint does not answer.
 
         `local` open what this machine has: its built-in archive and its spool, which may have a session that the
         endpoint does not have yet. They are used in turn if the endpoint does not answer or does not know the session,
         or if there is no `client`.
         """
-        self._local = list(local)
+        self._local, self._notify = list(local), notify
         self._client = client if client is not None else self._local.pop(0)()
         self._scratch = scratch
         self._open = ExitStack()
@@ -75,9 +81,11 @@ class Archive:
         while True:
             try:
                 answer = self._client.sessions(after, LISTED)
-            except EndpointError:
+            except EndpointError as error:
                 if after is not None or not self._turn_to_local():
                     raise
+                # What this machine has may be older than what another one has pushed.
+                self._notify(f"{error}; reading what this machine has instead")
                 continue
             yield from answer.sessions
             if answer.next is None or answer.next == after:

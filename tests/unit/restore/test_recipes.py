@@ -109,6 +109,7 @@ def test_opencode_imports_each_message_with_its_parts() -> None:
         b'{"id":"msg_3","sessionID":"ses_1","role":"assistant"}',
     ]
     made = plan("opencode", session("opencode", ("main", b"\n".join(rows) + b"\n")))
+    assert not made.files + made.edits  # only the tool itself writes to its database
     document = json.loads(b"".join(made.imports[0].content()))
     assert document["info"]["directory"] == "/home/bob/src/my_other.proj"
     assert (document["info"]["title"], document["info"]["time"]["created"]) == ("Tides", 5)
@@ -271,7 +272,7 @@ def test_a_file_is_not_continued_while_the_tool_runs(tmp_path: Path) -> None:
         base=str(tmp_path), files=(file,), resume=PlannedCommand(argv=("x",), directory="/"), programs=("tool",)
     )
     with pytest.raises(Conflict, match="tool is running"):
-        Restorer(str(tmp_path / "state"), {}, list).check(made)
+        Restorer(str(tmp_path / "state"), {}, lambda names, _: list(names)).check(made)
     assert Restorer(str(tmp_path / "state"), {}, lambda names: []).check(made).behind == ((file, 4),)
 
 
