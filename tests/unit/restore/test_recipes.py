@@ -273,7 +273,7 @@ def test_a_file_is_not_continued_while_the_tool_runs(tmp_path: Path) -> None:
     )
     with pytest.raises(Conflict, match="tool is running"):
         Restorer(str(tmp_path / "state"), {}, lambda names, _: list(names)).check(made)
-    assert Restorer(str(tmp_path / "state"), {}, lambda names: []).check(made).behind == ((file, 4),)
+    assert Restorer(str(tmp_path / "state"), {}, lambda names, _: []).check(made).behind == ((file, 4),)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "/base/../etc/passwd", "/base-of-others/x", "/base"])
