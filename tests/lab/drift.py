@@ -26,6 +26,7 @@ ATTEMPTS = 3
 """How many of the newest versions are tried until one can be installed: a registry may lack what one depends on."""
 RELEASE = re.compile(r"\d+(?:\.\d+)*")
 ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{8,}|\d+|(?<=_)[0-9A-Za-z]{16,}")
+ERROR = re.compile(r"notarget|No matching version|can't|cannot|No such file|not found|\berror:", re.IGNORECASE)
 KINDS = ("type", "role")
 """Fields whose values are names of record types."""
 DEPTH = 3
@@ -144,10 +145,16 @@ def _compare(run: Run, newer: Sequence[str]) -> Iterator[str]:
             shape = observe_shape(run, version)
             found = list(differences(observe_shape(run, run.version), shape))
         except (AssertionError, subprocess.SubprocessError) as error:
-            yield f"  - {version} can't be run: {str(error).strip().rpartition(chr(10))[2]}"
+            yield f"  - {version} can't be run: {_reason(str(error))}"
             continue
         yield from (f"  - {version}: {line}" for line in found or ["no difference in the cheap scenarios"])
         return
+
+
+def _reason(output: str) -> str:
+    """Return the first line of what a script printed that names an error, else the last: scripts go on to their end."""
+    lines = output.strip().splitlines() or [""]
+    return next((line for line in lines if ERROR.search(line)), lines[-1]).strip()
 
 
 def _kind(record: object) -> str:

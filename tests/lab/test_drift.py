@@ -91,8 +91,13 @@ def test_an_untested_version_needs_attention_even_without_a_difference(monkeypat
 
 
 def test_a_version_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = reported(monkeypatch, ["2.0.0"], AssertionError("cannot\nfind the module"))
-    assert found[-1] == ("  - 2.0.0 can't be run: find the module", True)
+    output = (
+        "npm error notarget No matching version found for invented-linux@2.0.0.\n[invented] done; captures in out\n"
+    )
+    found = reported(monkeypatch, ["2.0.0"], AssertionError(output))
+    reason = "npm error notarget No matching version found for invented-linux@2.0.0."
+    assert found[-1] == (f"  - 2.0.0 can't be run: {reason}", True)
+    assert reported(monkeypatch, ["2.0.0"], AssertionError("one\ntwo"))[-1][0] == "  - 2.0.0 can't be run: two"
 
 
 def test_the_next_older_version_is_run_if_the_newest_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
