@@ -17,7 +17,7 @@ from sessiond.cli.output import age, columns, count, escape, load_config, print_
 from sessiond.cli.selection import parse_moment
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
-from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, NotFound, SessiondError
+from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, NotFound, Refused, SessiondError
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import count_erasures
 from sessiond.spool.health import read_endpoint
@@ -118,6 +118,11 @@ def _ask(config: Config, args: argparse.Namespace) -> tuple[list[StoredSession],
         return [], None
     try:
         return list_stored(config, args.environ), None
+    except Refused:
+        # A token that only pushes may erase nothing that other machines pushed, so nothing is missing.
+        if not args.json:
+            print("Not included: sessions of other machines, which this token may not read", file=sys.stderr)
+        return [], None
     except (EndpointError, ConfigError) as error:
         return [], f"Not included: sessions of other machines, because {escape(str(error))}"
 

@@ -13,6 +13,7 @@ import pytest
 
 from sessiond.cli import main
 from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.server import tokens
 from sessiond.endpoint.transport import make_transport
 from sessiond.endpoint.wire import PushSession
 from sessiond.session import Session
@@ -334,3 +335,16 @@ def test_what_the_endpoint_lists_as_erased_is_named_and_left_to_the_user(
     assert harness.spool.forgotten.is_kept(SESSION)
     assert run(harness, "forget", SESSION, "--here", "--yes") == 0
     assert known(harness) == set()
+
+
+def test_a_token_that_only_pushes_erases_what_this_device_pushed(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may not list sessions of other machines, and could not erase them."""
+    capture(harness)
+    harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0, active_ms = 1000")
+    push(harness, OTHER, "desktop")
+    token = {"SESSIOND_TOKEN": tokens.add(harness.endpoint.store, "ci", scopes=["push"])}
+    assert run(harness, "forget", "--before", "1d", "--yes", **token) == 0
+    assert "Not included: sessions of other machines, which this token may not read" in capsys.readouterr().err
+    assert held(harness) == {("desktop", "6")}

@@ -188,6 +188,10 @@ def test_bytes_that_only_the_endpoint_has_are_compared_too(
         other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b"one text", b"two text"))
         db.execute("UPDATE chunks SET frame = ?", (other,))
     assert problems(harness, capsys) == []
+    pushes = tokens.add(harness.endpoint.store, "ci", scopes=["push"])
+    with closing(endpoint_db(harness)) as db:
+        db.execute("UPDATE tokens SET device = ? WHERE name = 'ci'", (str(harness.device_id),))
+    assert problems(harness, capsys, "--deep", SESSIOND_TOKEN=pushes) == []
     assert "other bytes of stream main than were captured" in problems(harness, capsys, "--deep")[0]
     assert problems(harness, capsys, "--deep", "--repair") != []
 
