@@ -81,7 +81,9 @@ class GrokBuild(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored",
         "prompt_history.jsonl is captured of sessions without a transcript only",
+        "session_search.sqlite, which has the texts of all sessions again, is not read",
     )
+    other_files: ClassVar[tuple[str, ...]] = (r"session_search\.sqlite",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(rf"[^/]+/(?P<id>{UUID})/(?P<name>.+)", "chat history, events, all other files of a session"),
     )
