@@ -76,7 +76,7 @@ class Continue(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CONTINUE_GLOBAL_DIR",)
     versions: ClassVar[tuple[str, ...]] = ("1.5.47 (CLI)", "June 2026 (extension)")
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or times are stored: the times of the index and the file are used",
+        "no version, branch or times are stored: the times of the index (sessions.json) and the file are used",
         "a fork counts the messages that it copied: nothing marks a fork or names its parent",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"sessions\.json",)
