@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -103,22 +104,19 @@ def _by_id(
     chosen: dict[str, SessionState] = {}
     elsewhere: list[str] = []
     for text in args.id:
+        wanted = text.strip().lower()
+        found = {str(each.record.id) for each in stored if wanted and str(each.record.id).startswith(wanted)}
+        if len(found | {str(each) for each in spool.stats.ids(wanted) if wanted}) > 1:
+            raise NotFound(f"several sessions of your machines start with {text!a}", hint="give more of the id")
         try:
             session = find_session(spool, text)
             chosen[str(session.uuid)] = session
         except NotFound:
-            wanted = text.strip().lower()
-            found = {str(each.record.id) for each in stored if wanted and str(each.record.id).startswith(wanted)}
-            if len(found) == 1 and not args.here:
-                elsewhere += found
-                continue
-            try:
-                identity = str(UUID(wanted))
-            except ValueError:
-                identity = ""
-            if args.here or not identity:
+            with suppress(ValueError):
+                found = found or {str(UUID(wanted))}  # the endpoint may have it, whatever it lists
+            if args.here or not found:
                 raise
-            elsewhere.append(identity)
+            elsewhere += found
     return chosen, elsewhere
 
 

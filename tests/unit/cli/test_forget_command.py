@@ -348,3 +348,13 @@ def test_a_token_that_only_pushes_erases_what_this_device_pushed(
     assert run(harness, "forget", "--before", "1d", "--yes", **token) == 0
     assert "Not included: sessions of other machines, which this token may not read" in capsys.readouterr().err
     assert held(harness) == {("desktop", "6")}
+
+
+def test_a_beginning_of_ids_of_several_machines_erases_nothing(harness: DaemonHarness) -> None:
+    """It names one session of this machine, and another one of a machine that `ls` lists too."""
+    capture(harness)
+    push(harness, SESSION[:-1] + "9", "desktop")
+    assert run(harness, "forget", SESSION[:8], "--yes") == 1
+    assert held(harness) == {("testbox", "5"), ("desktop", "5")}
+    assert run(harness, "forget", SESSION, "--yes") == 0
+    assert held(harness) == {("desktop", "5")}
