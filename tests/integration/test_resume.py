@@ -222,6 +222,17 @@ def test_a_session_of_this_machine_is_resumed_without_an_endpoint(
         assert "reading what this machine has instead" in shown.err
 
 
+def test_a_tool_without_a_recipe_says_why_and_offers_a_handoff(
+    first: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first.write(CLAUDE.replace(".claude", ".openclaude"), claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    first.settle()
+    assert main(["restore", SESSION], environment(first, "testbox")) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "a session of openclaude can't be restored: it has not been shown yet that openclaude" in shown
+    assert f"sessiond export --format handoff {SESSION[:8]}" in shown
+
+
 def test_a_project_is_named_after_its_git_work_tree(tmp_path: Path) -> None:
     (tmp_path / "engine" / "src" / "deep").mkdir(parents=True)
     assert project_name(f"{tmp_path}/engine/src/deep") == "deep"

@@ -17,6 +17,7 @@ import msgspec
 
 from sessiond import state
 from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
+from sessiond.cli.path_list import folded, shortened
 from sessiond.cli.spooled import SpooledSessions
 from sessiond.cli.streams import open_client, read_archive
 from sessiond.clock import now_ms
@@ -39,7 +40,7 @@ from sessiond.restore import (
 )
 from sessiond.restored import Mark, RestoredSessions
 from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target, Unrestorable
-from sessiond.sources.recipes import find_recipe, restorable_tools
+from sessiond.sources.recipes import find_recipe, reason_without_recipe
 from sessiond.sources.user_dirs import UserDirs
 from sessiond.spool import NAME, Spool
 
@@ -172,8 +173,7 @@ def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Com
     recipe = find_recipe(tool)
     handoff = f"to continue it in any tool: sessiond export --format handoff {str(identity)[:8]}"
     if recipe is None or stored.prompts_only:
-        known = ", ".join(restorable_tools())
-        why = "only its prompts are known" if stored.prompts_only else f"restoring works for {known}"
+        why = "only its prompts are known" if stored.prompts_only else reason_without_recipe(tool)
         raise SessiondError(f"a session of {tool} can't be restored: {why}", hint=handoff)
     target = context.target(context.directory(stored))
     try:
@@ -266,7 +266,7 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
         ("already here", [each.path for each in restoration.kept]),
     ):
         paths = [tilde(each, home) for each in found]
-        rows += [("file", f"{what}: {text}") for text in (paths if args.dry_run else _shortened(paths))]
+        rows += [("file", f"{what}: {text}") for text in (folded(paths) if args.dry_run else shortened(paths))]
     rows += [("import", f"{will}run: {_shell(each.command)}") for each in restoration.plan.imports]
     left = missing(stored)
     if left:
@@ -278,12 +278,6 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
             print(f"{'' if number else label:<{LABEL}}{line}")
     if restoration.complete:
         print(f"{'':<{LABEL}}{count(len(restoration.kept), 'file')} here already; nothing to do")
-
-
-def _shortened(paths: list[str]) -> list[str]:
-    """Return the last path, which is the transcript, and how many more there are."""
-    more = f", and {count(len(paths) - 1, 'more file')}" if len(paths) > 1 else ""
-    return [f"{path}{more}" for path in paths[-1:]]
 
 
 def _shell(command: Command) -> str:

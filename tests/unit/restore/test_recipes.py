@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from sessiond.cleanup import DAY_MS
+from sessiond.cli.path_list import folded
 from sessiond.restore.cleanup import keep_from_cleanup
 from sessiond.restore.compare import Relation, compare
 from sessiond.restore.engine import Restorer
@@ -32,7 +33,7 @@ from sessiond.sources.plan import (
     Unrestorable,
 )
 from sessiond.sources.plan import Command as PlannedCommand
-from sessiond.sources.recipes import find_recipe, restorable_tools
+from sessiond.sources.recipes import find_recipe, reason_without_recipe, restorable_tools
 from support.harness import NOW_MS
 
 IDENTITY = UUID("0198c0de-0000-7000-8000-000000000001")
@@ -77,6 +78,13 @@ def plan(tool: str, archived: ArchivedSession) -> Plan:
 def test_each_recipe_is_of_a_supported_tool() -> None:
     assert set(restorable_tools()) <= {source.tool for source in find_sources()}
     assert find_recipe("no-such-tool") is None
+
+
+def test_each_tool_without_a_recipe_has_a_reason() -> None:
+    for tool in {source.tool for source in find_sources()} - set(restorable_tools()):
+        assert tool in reason_without_recipe(tool)
+    assert "in a database" in reason_without_recipe("goose")
+    assert "has not been shown" in reason_without_recipe("amp")
 
 
 def test_claude_code_finds_the_session_in_the_folder_of_the_project() -> None:
@@ -351,3 +359,13 @@ def test_an_import_that_was_killed_is_reported(tmp_path: Path) -> None:
     JournalFile(str(tmp_path)).write(Journal(placing=True, imports=True))
     assert "restore the session again" in (restorer.recover() or "")
     assert sorted(os.listdir(restorer.scratch)) == ["lock"]
+
+
+def test_a_dry_run_of_many_files_fits_a_screen() -> None:
+    events = [f"~/c/events/event-{number:05d}.json" for number in range(300)]
+    assert folded(["~/c/state.json", *events, "~/c/last.json"]) == [
+        "~/c/state.json",
+        "~/c/last.json",
+        "300 files in ~/c/events/",
+    ]
+    assert folded(events[:3]) == events[:3]

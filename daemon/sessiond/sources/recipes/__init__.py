@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from sessiond.sources import find_sources
 from sessiond.sources.plan import Recipe
 
 NAMES = {"continue": "continue_dev"}
@@ -25,3 +26,11 @@ def find_recipe(tool: str) -> Recipe | None:
     module = NAMES.get(tool) or tool.replace("-", "_")
     recipe: Recipe = importlib.import_module(f"{__name__}.{module}").RECIPE
     return recipe
+
+
+def reason_without_recipe(tool: str) -> str:
+    """Return why the sessions of a tool can't be restored, for the user."""
+    databases = {source.tool for source in find_sources() if hasattr(source, "sessions")}
+    if tool in databases:
+        return f"{tool} keeps them in a database, into which only {tool} itself may write"
+    return f"it has not been shown yet that {tool} continues a session that another program has written"
