@@ -14,7 +14,7 @@ from lab.restored import PROGRAMS, restored
 from lab.results import results
 from lab.runs import RUNS, UNRUN
 from sessiond.sources import UNREADABLE, find_sources
-from sessiond.sources.base import Source, UserDirs
+from sessiond.sources.base import Kind, Source, UserDirs
 from sessiond.sources.editors import user_data_dirs
 from sessiond.sources.recipes import restorable_tools
 from support.sample_tree import NAMES, built, expected
@@ -55,6 +55,17 @@ left out. Locks, keys and temporary files are never captured.
 | tool | side files |
 |---|---|
 """
+HISTORIES = """
+## Histories of prompts
+
+Some tools keep what users typed in a file of its own, which they do not clean up. *Captured*: the prompts of sessions
+whose transcripts are gone are kept, marked as prompts only; `sessiond init` counts them.
+
+| tool | history |
+|---|---|
+"""
+HISTORY_NAMES = ("history.jsonl", "*/logs.json", "*/prompt_history.jsonl")
+PROMPTS_LEFT_OUT = re.compile(r"\bprompts?\b.*\b(?:name no|not read|are left out)\b")
 LAB = """
 ## Last lab results
 
@@ -147,6 +158,26 @@ def side_files() -> Iterator[str]:
     yield from (f"| {tool} | {', '.join(kinds)} |\n" for tool, kinds in found.items())
 
 
+def histories() -> Iterator[str]:
+    """Make a row for each tool: what is read of its history of prompts."""
+    found: dict[str, dict[str, None]] = {}
+    for source in find_sources():
+        rows = found.setdefault(source.tool, {})
+        rows |= {f"captured: {path}": None for path in captured_histories(source)}
+        rows |= {gap: None for gap in source.gaps if PROMPTS_LEFT_OUT.search(gap)}
+    yield from (f"| {tool} | {'; '.join(rows) or 'none known'} |\n" for tool, rows in found.items())
+
+
+def captured_histories(source: Source) -> Iterator[str]:
+    """Iterate over the paths of the histories that a source reads."""
+    for root in source.roots(UserDirs(home="~", environ={}, platform="linux")):
+        for name in HISTORY_NAMES:
+            unit = source.unit(root.prefix + name.replace("*", "p"))
+            reached = name.startswith(root.only) if root.only else "*" in name and not root.path.endswith("projects")
+            if reached and unit is not None and unit.kind is Kind.HISTORY:
+                yield f"{root.path}/{name}"
+
+
 def lab_results() -> Iterator[str]:
     """Make a row for each version of a tool that the lab has run, then one for each tool that it does not run."""
     for it in results():
@@ -178,6 +209,7 @@ def document() -> str:
     unread = "".join(f"| {it.tool} | {it.path.replace('{config}', '~/.config')} | {it.reason} |\n" for it in UNREADABLE)
     lab = LAB + "".join(lab_results())
     tools = HEAD + "".join(rows()) + SIDE_FILES + "".join(side_files())
+    tools += HISTORIES + "".join(histories())
     return tools + lab + UNREAD + unread + ROOTS + "".join(places())
 
 

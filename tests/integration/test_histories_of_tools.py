@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from docs.sources_document import captured_histories
+from sessiond.config import Config
+from sessiond.doctor.inventory import scan_tools
 from sessiond.ingest import Turn
 from sessiond.ingest import ingest as read
 from sessiond.privacy import Exclusion
 from sessiond.session import session_id
+from sessiond.sources import find_sources
 from sessiond.spool.health import read_unnamed
 from sessiond.spool.rows import SessionState
 from support.harness import NOW_MS, DaemonHarness, daemon_harness, encode
@@ -213,3 +217,35 @@ def test_the_history_of_grok_keeps_an_excluded_directory_out(harness: DaemonHarn
     harness.write(f"{GROK}/prompt_history.jsonl", grok_prompt("secret plans"))
     harness.settle()
     assert find(harness, "grok-build") is None
+
+
+TYPED_MS = NOW_MS - DAY_MS
+CLAUDE_LINE = {"display": "weave", "pastedContents": {}, "timestamp": TYPED_MS, "sessionId": FIRST}
+CODEX_LINE = {"session_id": FIRST, "ts": TYPED_MS // 1000, "text": "weave"}
+CAPTURED = {
+    "antigravity": (".gemini/antigravity-cli/history.jsonl", CLAUDE_LINE | {"conversationId": FIRST}),
+    "claude-code": (".claude/history.jsonl", CLAUDE_LINE),
+    "codex": (".codex/history.jsonl", CODEX_LINE),
+    "gemini-cli": (".gemini/tmp/loom/logs.json", [prompt("weave")]),
+    "grok-build": (f"{GROK}/prompt_history.jsonl", grok_prompt("weave")),
+    "iflow": (".iflow/tmp/9f9f/logs.json", [prompt("weave")]),
+    "open-interpreter": (".openinterpreter/history.jsonl", CODEX_LINE),
+    "openclaude": (".openclaude/history.jsonl", CLAUDE_LINE),
+    "qwen-code": (".qwen/tmp/loom/logs.json", [prompt("weave")]),
+    "traex": (".trae/cli/history.jsonl", CODEX_LINE),
+}
+"""The history of each tool whose history names sessions, with a prompt of one that has no transcript."""
+
+
+@pytest.mark.parametrize("tool", CAPTURED)
+def test_init_counts_what_is_captured_of_every_history(tool: str, harness: DaemonHarness) -> None:
+    path, content = CAPTURED[tool]
+    harness.write(path, json.dumps(content).encode() + b"\n")
+    found = {each.tool: each.prompts_only for each in scan_tools(Config(), {"HOME": harness.home}, NOW_MS)}
+    assert found == {tool: 1}
+    harness.settle()
+    assert count(harness, tool) == (True, 1)
+
+
+def test_no_tool_with_a_history_is_left_out() -> None:
+    assert set(CAPTURED) == {source.tool for source in find_sources() if list(captured_histories(source))}

@@ -42,7 +42,7 @@ class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
 def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[ToolInventory]:
     """Scan every root once. Only directories and the settings of tools that delete sessions are read."""
     places = find_roots(config, environ)
-    times: dict[str, list[int]] = {}
+    times: dict[str, dict[str, int]] = {}
     sizes: dict[str, int] = {}
     seen: set[tuple[str, str]] = set()
     histories: dict[str, list[Location]] = {}
@@ -55,12 +55,13 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                 sizes[source.tool] = sizes.get(source.tool, 0) + stat.st_size
                 if place.unit.kind is Kind.HISTORY:
                     histories.setdefault(source.tool, []).append(place)
-                elif place.relative == place.below and place.unit.kind not in (Kind.FILE, Kind.TITLES):
-                    times.setdefault(source.tool, []).append(stat.st_mtime_ns // 1_000_000)
+                elif place.unit.kind not in (Kind.FILE, Kind.TITLES):
+                    units = times.setdefault(source.tool, {})  # a folder has several files, a database may have two
+                    units[place.path] = max(units.get(place.path, 0), stat.st_mtime_ns // 1_000_000)
     retention = find_retention(environ)
     found = []
     for tool in sorted(times.keys() | histories.keys()):
-        stamps = times.get(tool, [])
+        stamps = times.get(tool, {}).values()
         kept = retention.get(tool)
         limit = 0 if kept is None else now_ms - (kept.days - DUE_DAYS) * DAY_MS
         due = sum(stamp < limit for stamp in stamps)

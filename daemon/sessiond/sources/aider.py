@@ -59,6 +59,7 @@ class Aider(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.86.2",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no branch, title or parent is stored, and no time except the start of a session",
+        "the prompts in .aider.input.history name no session and are not read",
         "a history file with another name is not found; one in a project is found once another tool was used there",
     )
     local_ids: ClassVar[bool] = True

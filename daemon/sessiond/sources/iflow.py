@@ -9,8 +9,9 @@ from typing import ClassVar
 import msgspec
 
 from sessiond.session import Entry
-from sessiond.sources.base import Memory, Retention, Root, SideFiles, Unit, UserDirs
+from sessiond.sources.base import Kind, Memory, Retention, Root, SideFiles, Unit, UserDirs
 from sessiond.sources.claude_code import ClaudeCode
+from sessiond.sources.gemini_cli import LOGS, GeminiCli
 from sessiond.sources.records import UUID
 
 FILE = re.compile(rf"[^/]+/session-({UUID})\.jsonl", re.ASCII)
@@ -22,10 +23,7 @@ class IFlow(ClaudeCode):
     tool: ClassVar[str] = "iflow"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("0.5.8",)
-    gaps: ClassVar[tuple[str, ...]] = (
-        "no title or parent is stored",
-        "tmp/*/logs.json, which has the prompts of deleted sessions too, is not read",
-    )
+    gaps: ClassVar[tuple[str, ...]] = ("no title or parent is stored",)
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -49,4 +47,34 @@ class IFlow(ClaudeCode):
         return msgspec.structs.replace(entry, native_id=entry.native_id.removeprefix("session-"))
 
 
-SOURCES = (IFlow(),)
+class IFlowPrompts(GeminiCli):
+    """Histories of prompts, as Gemini CLI writes them: one for each project, in a directory named after a hash."""
+
+    tool: ClassVar[str] = "iflow"
+    variables: ClassVar[tuple[str, ...]] = ()
+    versions: ClassVar[tuple[str, ...]] = ("0.5.8 (prompts)",)
+    gaps: ClassVar[tuple[str, ...]] = ("tmp/*/logs.json is captured of sessions without a transcript only",)
+    other_files: ClassVar[tuple[str, ...]] = ()
+    side_files: ClassVar[tuple[SideFiles, ...]] = ()
+
+    def roots(self, dirs: UserDirs) -> Iterable[Root]:
+        """Return `tmp` of ~/.iflow."""
+        yield Root(path=f"{dirs.home}/.iflow/tmp", depth=1)
+
+    def retention(self, dirs: UserDirs) -> Retention | None:
+        """Return None: whether iFlow deletes sessions is not known."""
+        return None
+
+    def unit(self, relative: str) -> Unit | None:
+        """Return the unit of a history."""
+        return Unit(kind=Kind.HISTORY, projected=True) if LOGS.fullmatch(relative) else None
+
+    def decode(self, record: bytes, memory: Memory) -> Entry | None:
+        """Decode a prompt. If its session id has the prefix of the transcript's name, it is left out."""
+        entry = super().decode(record, memory)
+        if entry is None or entry.native_id is None:
+            return entry
+        return msgspec.structs.replace(entry, native_id=entry.native_id.removeprefix("session-"))
+
+
+SOURCES = (IFlow(), IFlowPrompts())

@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from sessiond.sources.base import Root, UserDirs
 from sessiond.sources.codex import Codex, rollout_roots
+from sessiond.sources.prompts import history_root
+from sessiond.sources.titles import TITLES
 
 
 class TraeX(Codex):
@@ -16,12 +18,17 @@ class TraeX(Codex):
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("2026",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no title is stored; a parent is known only where Codex's records of it are written",
+        "a title, a parent and prompts of deleted sessions are known only where Codex's files of them are written",
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
-        """Return the rollouts of ~/.trae/cli, and of ~/.trae, where the first versions kept them."""
-        return rollout_roots([f"{dirs.home}/.trae/cli", f"{dirs.home}/.trae"])
+        """Return the rollouts of ~/.trae/cli, and of ~/.trae, where the first versions kept them.
+
+        Codex keeps titles and prompts beside its own ones.
+        """
+        homes = [f"{dirs.home}/.trae/cli", f"{dirs.home}/.trae"]
+        yield from rollout_roots(homes)
+        yield from (history_root(home, TITLES) for home in homes)
 
 
 SOURCES = (TraeX(),)

@@ -51,6 +51,12 @@ def test_it_shows_what_each_tools_clean_up_will_delete(home: Path) -> None:
     assert claude.bytes >= sum(path.stat().st_size for path in (home / ".claude").rglob("*.jsonl"))
 
 
+def test_a_session_of_several_files_counts_once(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES / "openhands/cli-1.16/.openhands", tmp_path / ".openhands")
+    (found,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
+    assert (found.tool, found.sessions) == ("openhands", 3)
+
+
 def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Sessions with a transcript, lines without a session id and commands to the tool do not count."""
     (kept,) = (home / ".claude/projects").rglob("*.jsonl")
@@ -83,7 +89,8 @@ def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> N
     environ = {"HOME": str(tmp_path)}
 
     def days() -> dict[str, int]:
-        return {tool: retention.days for tool, retention in find_retention(environ).items()}
+        found = find_retention(environ)
+        return {tool: found[tool].days for tool in ("claude-code", "gemini-cli") if tool in found}
 
     assert days() == {"claude-code": 30, "gemini-cli": 30}
     (tmp_path / ".claude").mkdir()
