@@ -193,7 +193,7 @@ def test_a_token_that_is_revoked_and_replaced_during_the_copy(world: World) -> N
 
 def test_another_process_that_writes_to_the_archive_is_not_missed(world: World) -> None:
     """It writes through the archive that the daemon serves, and later while the daemon does not run."""
-    contents = fill(world, 300)
+    contents = fill(world, 120)
     world.start()
     served = until(lambda: world.events("endpoint.started"), "the archive")[0]
     with open(os.path.join(world.state, "archive", "token")) as file:
