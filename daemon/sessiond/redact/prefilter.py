@@ -93,4 +93,4 @@ def _may_hold_secret(text: str) -> bool:
 
 
 def _is_plain(value: str) -> bool:
-    return len(value) < 100 and all(re.fullmatch(_PLAIN, part) for part in re.split(r"[/.:_-]", value))
+    return len(value) < 100 and all(re.fullmatch(_PLAIN, part) for part in re.split(r"[/.:_…-]", value))

@@ -363,6 +363,7 @@ def test_the_prefilter_sees_a_secret_through_a_colour_inside_it(part: float) -> 
         "rollout-2026-09-01T10-00-00-5f1d7c1e-0000-4000-8000-000000000002.jsonl",
         "us.anthropic.claude-sonnet-4-20250514-v1:0",
         "endpoint      https://sync.example.com:8443/v1: last ack 3 s ago, took 12 ms",
+        "masked        43 secrets (github-token 15)\nclaude-code  150  0  watched  /home/dev/.claude…projects +9",
         '{"id":"5f1d7c1e-0000-4000-8000-000000000002","started_at":"2026-09-01T10:00:00.123456Z","model":null}',
     ],
 )
