@@ -239,7 +239,12 @@ def _drop(args: argparse.Namespace) -> int:
         if not args.yes and not _confirmed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
             return exit_codes.FAILED
         with spool.transaction():
-            dropped = spool.outbox.drop(session.uuid, now_ms())
+            if spool.forgotten.is_kept(str(session.uuid)):
+                # It was erased at the endpoint, so a placeholder for what is dropped would be refused there too.
+                spool.forgotten.order([str(session.uuid)], now_ms(), everywhere=False)
+                dropped = len(mine)
+            else:
+                dropped = spool.outbox.drop(session.uuid, now_ms())
         notify_daemon(state_dir(config))
         print(f"{count(dropped, 'item')} dropped; the tool's own file is not changed")
     return 0

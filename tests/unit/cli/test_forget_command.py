@@ -309,8 +309,9 @@ def test_without_a_list_of_the_endpoint_the_command_says_what_is_missing(
     assert "Not included: sessions of other machines" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("erasing", [("forget", "--here"), ("forget",), ("queue", "drop")])
 def test_what_the_endpoint_lists_as_erased_is_named_and_left_to_the_user(
-    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, erasing: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`status`, `queue` and `doctor` name it; `queue retry` pushes it again, and `forget` erases it here."""
     capture(harness)
@@ -333,8 +334,11 @@ def test_what_the_endpoint_lists_as_erased_is_named_and_left_to_the_user(
     assert not harness.spool.forgotten.has(SESSION)
     harness.settle()  # the endpoint answers the same
     assert harness.spool.forgotten.is_kept(SESSION)
-    assert run(harness, "forget", SESSION, "--here", "--yes") == 0
+    assert run(harness, *erasing, SESSION, "--yes") == 0
+    harness.close()
+    harness.open()  # the daemon erases it at its next start at the latest
     assert known(harness) == set()
+    assert harness.spool.forgotten.has(SESSION)
 
 
 def test_a_token_that_only_pushes_erases_what_this_device_pushed(
