@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 import pytest
 from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, record
 from postgres import new_database
 
 from sessiond.cli import main
+from sessiond.endpoint import server as endpoint_server
 from sessiond.endpoint.server import Running, erase, tokens
 from sessiond.endpoint.server.opening import open_url, serving_store
 from sessiond.endpoint.server.packer import pack
@@ -240,3 +243,11 @@ def test_the_token_of_two_devices_is_bound_to_one(url: str) -> None:
 
         devices = [DEVICE, str(uuid.UUID(int=9))]
         assert sorted(threads.map(push, (one, two), devices)) == [200, 403]
+
+
+def test_subqueries_in_from_have_names() -> None:
+    """PostgreSQL requires it before version 16, and the tests may run with a later one."""
+    folder = Path(endpoint_server.__file__).parent
+    subquery = re.compile(r'FROM[" \n]*\((?:SELECT)[^()]*\)(?! AS )')
+    found = {path.name: subquery.findall(path.read_text()) for path in folder.glob("*.py")}
+    assert {name: each for name, each in found.items() if each} == {}

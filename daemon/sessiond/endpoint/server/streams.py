@@ -59,7 +59,8 @@ def media_type(db: Database, stream: int) -> str | None:
 def count(db: Database, user: str, machine: str, session: str, limit: int) -> int:
     """Return the number of streams of a session, up to `limit`."""
     row = db.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM streams WHERE user = ? AND machine = ? AND session = ? LIMIT ?)",
+        "SELECT count(*) FROM"
+        " (SELECT 1 FROM streams WHERE user = ? AND machine = ? AND session = ? LIMIT ?) AS counted",
         (user, machine, session, limit),
     ).fetchone()
     return int(row[0])
@@ -67,7 +68,9 @@ def count(db: Database, user: str, machine: str, session: str, limit: int) -> in
 
 def count_generations(db: Database, stream: int, limit: int) -> int:
     """Return the number of generations of a stream, up to `limit`."""
-    row = db.execute("SELECT count(*) FROM (SELECT 1 FROM generations WHERE stream = ? LIMIT ?)", (stream, limit))
+    row = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM generations WHERE stream = ? LIMIT ?) AS counted", (stream, limit)
+    )
     return int(row.fetchone()[0])
 
 
