@@ -21,7 +21,7 @@ from support.sample_tree import NAMES, built
 
 REBUILT = {"pi", "qwen-code", "droid", "kimi", "mistral-vibe"}
 """Tools whose transcript gets the directory of this machine, so that its bytes differ."""
-REFUSED = {"openhands/v0", "claude-code/2.1-history", "kimi/cli-1.49", "kimi/cli-1.49-fork", "kimi/code-import-2"}
+REFUSED = {"openhands/v0", "claude-code/2.1-history", "kimi/code-import-2"}
 """Samples with no session that can be restored."""
 CHANGED = {
     "continue": ("session",),
@@ -83,7 +83,7 @@ def restore(home: Path, session: ArchivedSession) -> Plan | None:
         plan = recipe.plan(session, target(home, session.record.tool))
     except Unrestorable:
         return None
-    restorer = Restorer(str(home.parent / "state"), {}, lambda _: [])
+    restorer = Restorer(str(home.parent / "state"), {}, lambda *_: [])
     assert restorer.scratch
     restorer.carry_out(restorer.check(plan))
     return plan
@@ -109,4 +109,4 @@ def test_a_restored_session_is_captured_as_it_was(name: str, tmp_path: Path) -> 
             assert there[stream.name][1] == b"".join(stream.read()), stream.name
         assert after[identity].session.message_count == each.record.message_count
         plan = find_recipe(tool).plan(each, target(home, tool))  # type: ignore[union-attr]
-        assert Restorer(str(tmp_path / "state"), {}, lambda _: []).check(plan).complete
+        assert Restorer(str(tmp_path / "state"), {}, lambda *_: []).check(plan).complete

@@ -104,6 +104,11 @@ def _code(session: ArchivedSession, target: Target) -> Plan:
 
 def _cli(session: ArchivedSession, target: Target) -> Plan:
     """Return the plan for a session of Kimi CLI. Raises: Unrestorable."""
+    if any(each.name == "imported" for each in session.streams):
+        # Kimi CLI's files have only the messages from before.
+        raise Unrestorable(
+            "it went on in Kimi Code, which had imported it: restoring it in Kimi CLI would lose messages"
+        )
     native_id, main, when = str(session.record.id), session.stream(), session.active_ms
     home = target.dirs.from_variable("KIMI_SHARE_DIR") or f"{target.dirs.home}/.kimi"
     folder = md5(target.directory.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
