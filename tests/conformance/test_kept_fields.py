@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
 import engine
 import pytest
 
 from sessiond.sources.base import Kind
-from support.sample_tree import NAMES, built
+from sessiond.sources.damaged import to_utf8
+from support.sample_tree import NAMES, built, open_store
 
 KEPT = [
     # (sample, stream, a part of one of its records)
@@ -75,3 +82,58 @@ def test_a_projection_keeps_what_a_reader_needs(name: str, stream: str, part: st
 def test_no_projection_has_a_secret_of_the_tool(name: str) -> None:
     content = b"".join(projected(name).values())
     assert not any(secret in content for secret in SECRET)
+
+
+NEEDED = re.compile(r"token|cost|usage|reason|think|tool_?call|credit|effort", re.IGNORECASE)
+"""The names of fields and columns that a reader, or a report of usage, needs."""
+ELSEWHERE = {
+    ("amp", "usageLedger"): "each of its events is a record",
+    ("cline", "model_usage"): "its elements are records",
+    ("mistral-vibe", "tool_call_id"): "of the context that goes to the model; the entries have calls and their results",
+    ("openhands", "usage_to_metrics"): "each of its elements is a stream",
+}
+"""What is kept under another name, or left out on purpose."""
+
+
+def names_in(value: object) -> Iterator[str]:
+    """Iterate over the names of all fields in a JSON value."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            yield from names_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from names_in(each)
+
+
+def names_in_file(path: Path) -> set[str]:
+    """Return the names of the fields in a document, or of the columns of a database that have a value in some row."""
+    if not path.read_bytes().startswith(b"SQLite format 3"):
+        text = to_utf8(path.read_bytes())
+        parts = [text] if path.suffix == ".json" else text.split(b"\n")
+        found = set[str]()
+        for part in parts:
+            with suppress(ValueError):
+                found.update(names_in(json.loads(part)))
+        return found
+    found, database = set[str](), open_store(path)
+    for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        cursor = database.execute(f'SELECT * FROM "{table}"')
+        columns = [each[0] for each in cursor.description]
+        for row in cursor.fetchall():
+            there = {name for name, value in zip(columns, row, strict=True) if value not in (None, "", 0)}
+            found |= there if table != "account" else set()  # its tokens are keys
+    database.close()
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_projection_drops_usage_reasoning_or_the_id_of_a_call(name: str) -> None:
+    """Every field of a document and every column of a database whose name says so is in a record, under its name."""
+    tool, content = name.partition("/")[0], b"".join(projected(name).values())
+    for location in engine.locations(built(name)):
+        if location.unit.kind in (Kind.DOCUMENT, Kind.FOLDER, Kind.DATABASE):
+            whole = Path(location.path)
+            for path in [whole] if whole.is_file() else filter(Path.is_file, whole.rglob("*")):
+                needed = {each for each in names_in_file(path) if NEEDED.search(each) and (tool, each) not in ELSEWHERE}
+                assert {each for each in needed if f'"{each}"'.encode() not in content} == set(), path
