@@ -11,7 +11,7 @@ from typing import TypeAlias
 from sessiond.sources.base import Root, Watch
 
 MOST_ENTRIES = 5_000
-"""Files and directories of those that a scan passed over at which `look_further` looks: other programs may have many there."""
+"""Files and directories at which `look_further` looks: other programs may have many below a root."""
 Found: TypeAlias = tuple[str, os.stat_result]
 """A regular file: its path below `Root.path` (surrogateescape), and its lstat."""
 
