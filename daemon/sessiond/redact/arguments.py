@@ -12,9 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 
 from sessiond.redact.layout import View
 
-ARGUMENT_TRIGGER = r"(?:[\"'>\[]|[,-] |u0000)(?:-[uUpPawbtsk]|--[a-zA-Z]|config)| \\(?:\n|\\\\n|\\{5}n) "
-"""The beginning of an option, or the command `config`, where it may be in a list; or a command's continued line.
+ARGUMENT_TRIGGER = (
+    r"(?:[\"'>\[]|[,-] |u0000)"
+    r"(?:-[uUpPawbtsk][\"'\\\n,<]|-[uUpPaw][^\s\"'\\<,]{4}|--[a-zA-Z]|config)"
+    r"| \\(?:\n|\\\\n|\\{5}n) "
+)
+"""An option or the command `config`, where it may be in a list, or the end of a continued line of a command.
 
+A short option is matched with the character behind it or, if its value is joined to it, with four: most of those in
+prose and in calls have neither. More of a long option would make a scan of source code a third slower.
 It consists of short literals: with the names of options in it, a scan of source code would take three times as long.
 """
 _QUOTE = rb"\\{0,15}[\"']"
@@ -39,6 +45,7 @@ _WAYS = (
 _SEPARATOR = re.compile(rb"(" + rb"|".join(_WAYS) + rb")")
 _OPTION = re.compile(rb"(-[\w-]++)" + _SEPARATOR.pattern + rb"(?!-)")
 _SHORT = frozenset(rb"uUpPawb")
+_NAMED = re.compile(rb"(?i)[\w-]{0,64}?(?:pass|token|secret|key|user)")
 _NAMES = (b"pass", b"token", b"secret", b"key", b"user")
 _JOINED = re.compile(rb"-[uUpPaw](?=[^\s\"'\\<,]{0,40}[^a-z\s\"'\\<,-])[^\s\"'\\<,]{4}")
 _ANY_OPTION = re.compile(rb" -(?:[uUpPawb][^\w-]|[pu]\w|-?[a-z-]{0,24}(?:pass|token|secret|key|user))")
@@ -99,10 +106,11 @@ def _is_relevant(data: bytes, mark: int) -> bool:
         return _ANY_OPTION.search(data, max(0, mark - 160), mark + 80) is not None  # a continued line
     if data[mark - 1 : mark] == b"g" and data.endswith(b"config", 0, mark):
         return _SEPARATOR.match(data, mark) is not None
-    start = mark - (3 if data[mark - 3 : mark - 1] == b"--" else 2)
-    found = _OPTION.match(data, start)
+    if data[mark - 3 : mark - 1] == b"--" and not _NAMED.match(data, mark - 1):
+        return False  # one step for nearly all options
+    found = _OPTION.match(data, mark - 3)
     if found is None:
-        return _JOINED.match(data, start) is not None
+        return _JOINED.match(data, mark - 6) is not None
     if len(found[1]) == 2:
         return found[1][1] in _SHORT
     name = found[1].lower()

@@ -24,11 +24,11 @@ _SIGNS = (
     "sm_pat_", "sm_aat_", "sm_sat_", "securestring", "requirepass", "masterauth", "auth-pass", "psk", "lftp",
     "openssl", "net use", "sqlcmd", "bcp ", "tsql ", "ipmitool", "mosquitto_", "unzip ", "cqlsh", "rdesktop", "winrm",
     "psexec", "rabbitmqctl", "snmp", "sqlplus", "winexe", "rpcclient", "> auth ", "ugfzc3dvcmq6",
-    '"value', "value:", "domain\"", "httponly", "hostonly", "samesite", "true\t", "false\t", "&#", "&gt", "&quot",
+    'send "', "send --", "sendline", '"value', "value:", "domain\"", "httponly", "hostonly", "samesite",
+    "true\t", "false\t", "&#", "&gt", "&quot",
     "&apos", "&amp", "%253a",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
-_COMMAND = re.compile(r"(?:AUTH|PASS|LOGIN) |(?i:ass(?:word|phrase)).{1,200}(?i:send)", re.DOTALL)
 _OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
 _ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (
@@ -73,7 +73,7 @@ def _may_hold_secret(text: str) -> bool:
     if len(text) < 8:
         return False
     lowered = text.lower()
-    if any(sign in lowered for sign in _SIGNS) or _OPTION.search(text) or _COMMAND.search(text):
+    if any(sign in lowered for sign in _SIGNS) or _OPTION.search(text):
         return True
     at = text.find("://")
     while at >= 0:

@@ -18,7 +18,7 @@ LONGEST_PERIOD = 4096
 KEPT = max(LONGEST_MATCH, MOST_BYTES) + LONGEST_PERIOD + 4 * LONGEST_LINE
 """Bytes at each end of a run that are kept: no rule and no walk over lines looks further than this less a period."""
 _PROBE = 512  # bytes that have to come again
-_BEGIN = 16  # of these, bytes that are searched for
+_BEGIN = 64  # of these, bytes that are searched for
 _STRIDE = 2 * KEPT  # a run that is worth the effort is longer
 _BLOCK = 1 << 16  # bytes that are compared at a time
 

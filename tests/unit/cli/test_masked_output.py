@@ -342,6 +342,13 @@ def test_the_prefilter_never_clears_what_a_rule_finds(around: str) -> None:
     assert missed == []
 
 
+def test_the_prefilter_sees_an_ordinary_word_that_is_a_password() -> None:
+    """Only the option before it shows that: no name, no sign of a URL, and no letter that words don't have."""
+    assert may_hold_secret("curl -u ada:sesame x")
+    assert may_hold_secret("wget --user ada:sesame x")
+    assert not may_hold_secret("curl ada:sesame x")
+
+
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
 def test_the_prefilter_sees_a_secret_through_a_colour_inside_it(part: float) -> None:
     missed = []

@@ -190,3 +190,12 @@ def test_the_first_line_of_a_json_string_is_as_wide_as_its_text() -> None:
     assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 8) == 8
     assert layout._first_width(b'{"text": "abcdefgh', b'{"text": "abcdefgh', 5) == 8
     assert layout._first_width(b'  "text": "abcdefgh', b'"text": "abcdefgh', 5) == 17
+
+
+def test_five_walks_over_the_same_lines_go_on_to_the_end_of_the_value() -> None:
+    """A sixth one would make the work for a list of tokens grow with the square of its lines."""
+    line = b"a1B2c3D4e5F6g7H8i9J0a1B2c3D4e5F6g7H8i9J0\n"
+    data = b"x\n" + line * 12 + b"\n"
+    marks = [2 + len(line) * n for n in range(1, 10)]
+    views = list(without_wraps(data, marks, Wraps(()).begins, frozenset(marks), lambda _: None))
+    assert [len(view.widths) for view in views] == [12, 11, 10, 9, 8, 2, 2, 2, 2]
