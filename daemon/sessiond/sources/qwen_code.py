@@ -68,8 +68,9 @@ class QwenCode(GeminiCli):
     gaps: ClassVar[tuple[str, ...]] = (
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
         "logs.json is captured of chats without a transcript only",
+        "settings.json, and the state of the memory of a project (meta.json, extract-cursor.json)",
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/meta\.json", r"settings\.json")
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:meta|extract-cursor)\.json", r"settings\.json")
 
     side_files: ClassVar[tuple[SideFiles, ...]] = (
         SideFiles(r"[0-9a-f]{64}/(?P<name>[\w.-]+\.output)", "full outputs", "outputs/"),
