@@ -58,6 +58,13 @@ HARMLESS: dict[str, str] = {
     'daemon/power.py::PowerAndNetwork._read: return "" => pass': (
         "callers compare only with words, which neither None nor an empty text equals"
     ),
+    "upload/verify.py::compare: wrong = result.records and (found is None or (found.revision or 0) < claim.revision)"
+    " => wrong = result.records and (found is None or (found.revision or 1) < claim.revision)": (
+        "a revision is not below the clock, in milliseconds"
+    ),
+    "upload/verify.py::compare: wrong = found is None or found.streams.get(claim.name, (-1, 0)) < (claim.generation,"
+    " claim.acked) => wrong = found is None or found.streams.get(claim.name, (-1, 1)) < (claim.generation,"
+    " claim.acked)": "each generation is above -1",
     "daemon/upload_loop.py::UploadLoop.step: "
     "if not self._paused and self.pusher.state.wait_ms() <= 0: => "
     "if not self._paused and self.pusher.state.wait_ms() <= 1:": ("an attempt that comes a millisecond earlier"),
