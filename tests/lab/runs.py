@@ -297,7 +297,7 @@ RUNS = (
         script="openhands.sh",
         version="1.16.0",
         package="pypi:openhands",
-        counts=(2, 2, 3, 3, 4),
+        counts=(2, 2, 2, 2, 4),
         models=frozenset(["openai/stub-model"]),
         versioned=False,
     ),

@@ -55,6 +55,7 @@ class Droid(BaseSource):
         "a user's own model is known by its label only",
         "stream logs of `droid exec` below ~/.factory/projects are not read",
         "the prompts in history.json name no session and are not read",
+        "*.settings.json.bak, the settings of a session before their last change",
     )
     other_files: ClassVar[tuple[str, ...]] = (r".+\.settings\.json\.bak",)
 
