@@ -45,6 +45,17 @@ def test_prose_has_at_most_120_columns() -> None:
     assert [(name, line) for name, line in lines if len(line) > 120 and not CODE_LINE.match(line)] == []
 
 
+def test_a_release_takes_a_minute_to_read() -> None:
+    """The changelog is for users: each release has at most twenty lines without its headings."""
+    releases = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    lengths = {
+        each.partition("\n")[0]: sum(bool(line) and line[0] != "#" for line in each.splitlines()[1:])
+        for each in releases
+    }
+    assert {name: length for name, length in lengths.items() if length > 20} == {}
+    assert lengths, "there is a release"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_that_a_document_quotes_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
