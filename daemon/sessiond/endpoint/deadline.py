@@ -67,19 +67,23 @@ class Connection:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._aborted = False
-        self.is_new = False
-        """Whether the connection was opened for the current request, rather than kept from an earlier one."""
+        self._is_new = False
 
     def reset(self) -> None:
         """Prepare for the next request."""
         self._aborted = False
-        self.is_new = False
+        self._is_new = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the connection was kept from an earlier request, rather than opened for the current one."""
+        return self._socket is not None and not self._is_new
 
     def trace(self, event: str, values: Mapping[str, Any]) -> None:
         """Store the socket of a new connection; httpcore calls this. After `abort`, shut it down at once."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             self._socket = values["return_value"].get_extra_info("socket")
-            self.is_new = True
+            self._is_new = True
             if self._aborted:
                 self._shut_down()
 

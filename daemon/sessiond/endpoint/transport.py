@@ -130,7 +130,7 @@ class DeadlineTransport(httpx.BaseTransport):
         try:
             response = self._network.handle_request(sent)
         except CLOSED:
-            if self._connection.is_new or time.monotonic() >= deadline:
+            if not self._connection.is_kept or time.monotonic() >= deadline:
                 raise
             response = self._network.handle_request(sent)
         try:
