@@ -14,7 +14,6 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.atomic import atomic_write
 from sessiond.decoding import json_decoder
 from sessiond.state import RESTORED
 
@@ -89,6 +88,8 @@ class RestoredSessions:
         if known is not None:
             every = dict.fromkeys([*memoryview(known.keys).cast("Q"), *memoryview(mark.keys).cast("Q")])
             mark = msgspec.structs.replace(mark, keys=b"".join(key.to_bytes(8, "little") for key in every))
+        from sessiond.atomic import atomic_write  # late: `ls` imports this module, and writes nothing
+
         atomic_write(os.path.join(self._directory, f"{identity}.json"), msgspec.json.encode(mark))
         self._listed = -1, frozenset()
 
