@@ -43,6 +43,12 @@ def endpoint(tmp_path: Path) -> Iterator[Running]:
         yield made
 
 
+def own_files(home: Path) -> dict[str, str]:
+    """Return an environment in which nothing of the user who runs the tests is read or written."""
+    config, state = home / "sessiond/config.toml", home / "sessiond/state"
+    return {"HOME": str(home), "SESSIOND_CONFIG": str(config), "SESSIOND_STATE_DIR": str(state)}
+
+
 def test_it_shows_what_each_tools_clean_up_will_delete(home: Path) -> None:
     claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
     assert (claude.tool, claude.sessions, claude.days, claude.due) == ("claude-code", 1, 30, 1)
@@ -67,7 +73,7 @@ def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys:
     (home / ".claude/history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
     assert (claude.sessions, claude.prompts_only, codex.prompts_only) == (1, 3, 0)
-    environ = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config")}
+    environ = own_files(home)
     assert main(["init", "--yes", "--no-service"], environ) == 0
     assert "3 more sessions (claude-code) had been deleted before" in capsys.readouterr().out
 
@@ -78,7 +84,7 @@ def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path, capsy
     (tmp_path / ".codex/history.jsonl").write_text(line)
     (codex,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
     assert (codex.tool, codex.sessions, codex.prompts_only, codex.oldest_ms) == ("codex", 0, 1, NOW_MS)
-    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environ = own_files(tmp_path)
     assert main(["init", "--yes", "--no-service"], environ) == 0
     shown = capsys.readouterr().out
     assert "1 more session (codex)" in shown
