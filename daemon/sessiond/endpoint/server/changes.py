@@ -19,7 +19,7 @@ def advance(db: Database, changed: Iterable[SessionKey]) -> dict[SessionKey, int
     """Advance the users' sequences, and return the new positions of the changed sessions.
 
     In PostgreSQL, the rows of these users stay locked until the transaction ends. So a position becomes visible only
-    after all lower ones, and nobody who follows the sequence misses one.
+    after all lower ones, and a client that follows the sequence misses none.
     """
     users: dict[str, list[SessionKey]] = {}
     for key in changed:

@@ -24,7 +24,7 @@ def check_url(url: str) -> None:
         import psycopg_pool  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "the packages for PostgreSQL are not installed", hint="pip install 'sessiond[server]'"
+            "the packages for PostgreSQL are not installed", hint="in the checkout: uv tool install '.[server]'"
         ) from error
 
 

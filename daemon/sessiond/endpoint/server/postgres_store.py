@@ -1,8 +1,8 @@
 """A store in PostgreSQL, which several processes may serve at the same time.
 
 A transaction of pushes locks the machines that it names, in one order, so that two processes can't decide about the
-same session at the same time or wait for each other. Whoever erases locks the user, which excludes all pushes of the
-user. All locks end with the transaction, however it ends.
+same session at the same time or wait for each other. An erasure locks the user, which excludes all pushes of the user.
+All locks end with the transaction, however it ends.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class PostgresStore:
         db.execute("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(?::bigint[]) AS key", (users,)).fetchall()
         machines = sorted({lock_key("machine", *each) for each in touched.machines})
         db.execute("SELECT pg_advisory_xact_lock(key) FROM unnest(?::bigint[]) AS key", (machines,)).fetchall()
-        # Whoever revokes or releases a token waits for this transaction; other pushes with it do not.
+        # A command that revokes or releases a token waits for this transaction; other pushes with the token do not.
         db.execute(
             "SELECT 1 FROM tokens WHERE sha256 = ANY(?) ORDER BY name FOR KEY SHARE", (sorted(touched.tokens),)
         ).fetchall()

@@ -1,7 +1,7 @@
 """The part of a store that a batch of pushes names, and the changes that the batch makes to it.
 
 A store loads the state (`Touched` names it), `decide` changes it in memory, and the store saves the changes. All of
-that is one transaction, in which nobody else changes the same machines.
+that is one transaction, in which no other one changes the same machines.
 """
 
 from __future__ import annotations
