@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
 from sessiond import zstd
-from sessiond.sources.base import Kind, Root, Source, Unit
+from sessiond.ingest import Location
+from sessiond.ingest.files import with_further
+from sessiond.sources.base import DocumentSource, Kind, Root, Source, Unit
+from sessiond.sources.damaged import to_utf8
 from sessiond.sources.side_files import PASSING
 
 FILE_NAME = re.compile(r"[\w.*~/-]*[./*][\w.*~/-]*")
@@ -44,9 +49,10 @@ def check_files(
 ) -> Check:
     """Check each file below the roots of a tool.
 
-    `streams` has the contents of all streams at the endpoint, `read` the paths of the units that were captured. A
-    projection has other bytes than its file, so a document, folder or database only has to be among these. `sessions`
-    has the ids of the captured sessions: a line of a history of prompts may be left out if its session is one of them.
+    `streams` has the contents of all streams at the endpoint, `read` the paths of the units that were captured and of
+    the files that these are read with (see `files_beside`). A projection has other bytes than its file, so a document,
+    folder or database only has to be among these. `sessions` has the ids of the captured sessions: a line of a history
+    of prompts may be left out if its session is one of them.
     """
     by_length: dict[int, list[bytes]] = {}
     for content in streams:
@@ -66,6 +72,16 @@ def check_files(
     kinds = ("captured", "named", "missing")
     first = {path: next(kind for kind in kinds if kind in found) for path, found in fates.items()}
     return Check(*(tuple(sorted(path for path, kind in first.items() if kind == wanted)) for wanted in kinds))
+
+
+def files_beside(location: Location, now_ms: int) -> Iterator[str]:
+    """Iterate over the files that a unit is read with: those beside it, and those of a document in many files."""
+    names: set[str] = set(location.unit.beside)
+    if location.unit.kind is Kind.DOCUMENT:
+        content = {location.name: to_utf8(Path(location.path).read_bytes())}
+        with suppress(ValueError):  # a damaged document
+            names |= with_further(location, now_ms, cast(DocumentSource, location.source), content).keys()
+    yield from (os.path.join(*location.resolve(name)) for name in names)
 
 
 def is_named(relative: str, gaps: Iterable[str]) -> bool:
@@ -112,8 +128,8 @@ def _is_captured(
     lines: Collection[bytes],
     read: Collection[str],
 ) -> bool:
-    if unit is None and root.cwd:
-        return True  # a file of the user's project
+    if unit is None and (root.cwd or path in read):
+        return True  # a file of the user's project; one that another is read with
     if unit is not None and not unit.kind.verbatim and unit.kind is not Kind.HISTORY:
         return path in read or os.path.join(root.path, unit.path.removeprefix(root.prefix)) in read
     content = Path(path).read_bytes()

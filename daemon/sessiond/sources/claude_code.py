@@ -96,6 +96,7 @@ class ClaudeCode(BaseSource):
         "of sessions deleted before they were captured only the prompts are known, before 2.0.49 not even these",
         "lists in tasks/ that are named after a team instead of a session are not read",
         "history.jsonl is captured of sessions without a transcript only: a transcript has its own prompts",
+        "of Cowork, local_*.json and audit.jsonl, which are of the desktop application, and a session's working files",
     )
     views: ClassVar[bool] = True
     side_files: ClassVar[tuple[SideFiles, ...]] = (

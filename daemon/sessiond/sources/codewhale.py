@@ -35,6 +35,7 @@ class CodeWhale(BaseSource):
         "a fork may count the messages that it copied",
         "all branches of a journal are counted",
         "receipts of approvals, plans and goals are not read; checkpoints repeat a session",
+        "session_boot_owners.json names the processes that use a session",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"session_boot_owners\.json",)
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?!session_boot_owners)(?P<id>[\w-]+)\.json", re.ASCII)

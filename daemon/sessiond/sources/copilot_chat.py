@@ -40,7 +40,7 @@ class CopilotChat(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("schema 3",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or parent is stored: subagents are inside of their session",
-        "chats from before chatSessions/, in the editor's database, are not read",
+        "chats from before chatSessions/, in the editor's database (state.vscdb), are not read",
         "a prompt that was not sent yet",
         "chatEditingSessions/ has states of project files and is left out",
     )

@@ -94,7 +94,8 @@ class GeminiCli(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.25.0", "0.61.0")
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
-        "checkpoints/ has copies of a chat from before a tool changed a file; they are not read",
+        "copies of a chat are not read: checkpoint-*.json (/chat save), checkpoints/ (before a file was changed), and"
+        " *.jsonl.unreadable-*, which the tool could not read itself; logs/ has the log of the program",
         "logs.json is captured of chats without a transcript only; checkpoints from before 0.0.77 are not read",
         "pasted images name no session",
         ".project_root has the path of the project and nothing else",

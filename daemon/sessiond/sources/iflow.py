@@ -53,7 +53,7 @@ class IFlowPrompts(GeminiCli):
     tool: ClassVar[str] = "iflow"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("0.5.8 (prompts)",)
-    gaps: ClassVar[tuple[str, ...]] = ("tmp/*/logs.json is captured of sessions without a transcript only",)
+    gaps: ClassVar[tuple[str, ...]] = ("logs.json is captured of sessions without a transcript only",)
     other_files: ClassVar[tuple[str, ...]] = ()
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
 

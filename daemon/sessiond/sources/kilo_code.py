@@ -35,7 +35,7 @@ class KiloCode(OpenCode):
     versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no branch is stored; a parent would be in OpenCode's column, none was seen",
-        "log/ has the log of the program and is left out",
+        "log/, telemetry-* and auth.json, which holds keys, are left out",
     )
     folder: ClassVar[str] = "kilo"
 

@@ -153,7 +153,7 @@ class MistralVibe(BaseSource):
         "a session of 1.x that 2.x took over may appear twice",
         "a parent is stored since 2.0, for forks and compaction only",
         "the user's name, the system prompt, the tools and the configuration, which holds keys",
-        "blobs of plugins are shared by sessions and left out",
+        "plugins/ has the tool's own plugins, and .session-index.json repeats what the sessions say of themselves",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"(?:unified/)?\.session-index\.json",)
     projection_version: ClassVar[int] = 2

@@ -52,6 +52,7 @@ class OpenClaw(Pi):
         "no version or branch is stored; the files have no parent, and their titles (sessions.json) are not read",
         "transcripts that were reset, deleted or packed away as a whole before they were captured",
         "what a chat's members are called, and the settings of a session (entry_json), which may hold keys",
+        "auth-profiles.json, which holds keys",
     )
     session_like: ClassVar[str] = r"[^/]+/(?:sessions/.+\.jsonl|agent/[^/]+\.sqlite)(?:\.[\w.-]+)?"
     projection_version: ClassVar[int] = 2

@@ -48,6 +48,7 @@ class PearAI(Continue):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch, parent or times are stored: the times of the index and the file are used",
         "chats in CONTINUE_GLOBAL_DIR, which PearAI follows too, are taken for Continue's",
+        "sessions.json repeats what the chats say of themselves, and has the times that are used",
     )
     folder: ClassVar[str] = ".pearai"
 

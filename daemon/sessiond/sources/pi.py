@@ -58,6 +58,7 @@ class Pi(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "a branch that is continued after another one was begun is not counted",
+        "subagent-artifacts/, which an extension writes, is not read",
     )
     # `--<cwd>--/<time>_<uuid>.jsonl`, or without a directory in a session directory chosen by the user. Extensions
     # write other JSON lines deeper down and under other names.

@@ -68,7 +68,7 @@ class QwenCode(GeminiCli):
     gaps: ClassVar[tuple[str, ...]] = (
         "a runtimeOutputDir in a project's own settings is not found: add its root to the configuration",
         "logs.json is captured of chats without a transcript only",
-        "settings.json, and the state of the memory of a project (meta.json, extract-cursor.json)",
+        "settings.json, and the state of the memory of a project (meta.json, extract-cursor.json, memory/)",
     )
     other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:meta|extract-cursor)\.json", r"settings\.json")
 

@@ -17,6 +17,7 @@ class RooCode(Tasks):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or (mostly) model is stored",
         "a customStoragePath is not found: add it to the roots in the configuration",
+        "_index.json repeats what the tasks say of themselves; checkpoints/ is a repository of the project",
     )
     extension: ClassVar[str] = "rooveterinaryinc.roo-cline"
 

@@ -121,7 +121,7 @@ class OpenCode(BaseSource):
         "in versions without events (1.2), an edit in a session older than a day is found within a day",
         "a database in OPENCODE_DB whose name does not end with .db is not read",
         "the diffs of a session's summary, which its parts have, and the link that opens a shared session to anybody",
-        "snapshot/ (repositories), log/ and prompt-history.jsonl, whose prompts name no session, are left out",
+        "left out: snapshot/, log/, prompt-history.jsonl, auth.json (keys), storage/migration, storage/project/",
     )
     session_like: ClassVar[str] = r"[^/]+\.db(?:\.[\w.-]+)?|(?:.*/)?session/.+\.json"
     projection_version: ClassVar[int] = 2
