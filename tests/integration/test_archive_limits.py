@@ -69,7 +69,7 @@ def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytes
         "UPDATE session SET active_ms = ? WHERE uuid = ?", (active - MONTH_MS - 1, SESSION)
     )
     harness.now_ms = active
-    check = PeriodicCheck(harness.spool, harness.client, "testbox", harness.address)
+    check = PeriodicCheck(harness.spool, harness.client, "testbox", harness.address, harness.ingesting.digest)
     before = len(harness.transport.requests)
     assert [check.step() for _ in range(3)] == [True, True, False]
     assert len(harness.transport.requests) == before

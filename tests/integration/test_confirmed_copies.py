@@ -19,6 +19,7 @@ from sessiond.privacy import Masking, Terms
 from sessiond.redact.policy import Policy
 from sessiond.spool.confirmation import Confirmations
 from sessiond.spool.safety import State
+from sessiond.status import read_status
 from support.harness import CLAUDE, SESSION
 
 Send = Callable[[], httpx.Response]
@@ -100,20 +101,35 @@ def test_bytes_that_differ_at_the_end_cost_only_the_end(world: World) -> None:
     assert world.counts().lost_bytes == size - start
 
 
-def test_a_token_that_only_pushes_proves_nothing(world: World) -> None:
-    """It can't read the bytes, so nothing is called safe; the endpoint is not asked again and again."""
+def test_what_a_token_that_only_pushes_cannot_read_is_unknown(world: World) -> None:
+    """Nothing is called safe, and nothing lost: it waits, `status` says why, and it is compared once that is possible.
+
+    The endpoint is asked again after minutes only.
+    """
     world.settle_at("first", lines(3))
-    size = len(content(world))
-    harness = world.harness
+    harness, whole = world.harness, world.servers["first"]
     world.close()
-    server = world.servers["first"]
-    token = tokens.add(server.store, "pusher", scopes=["push"])
-    world.servers["first"] = msgspec.structs.replace(server, token=token)
+    token = tokens.add(whole.store, "pusher", scopes=["push"])
+    world.servers["first"] = msgspec.structs.replace(whole, token=token)
     world.configure("first")
     doubt(world)
     harness.settle()
-    assert world.counts().lost_bytes == size
-    assert harness.confirmation.idle_seconds() is None
+    assert world.state() is State.WAITING
+    assert world.counts().lost_bytes == 0
+    assert harness.confirmation.idle_seconds()
+    asked = len(harness.transport.requests)
+    assert not harness.confirmation.step()
+    assert len(harness.transport.requests) == asked
+    environ = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state}
+    found = read_status(None, environ)
+    assert found.unreadable == 1
+    assert any("can't be checked, because the token can't read there" in each.what for each in found.advice)
+    world.close()
+    world.servers["first"] = whole
+    world.configure("first")
+    harness.settle()
+    assert world.state() is State.SAFE
+    assert read_status(None, environ).unreadable == 0
 
 
 def test_queued_bytes_that_are_masked_again_are_recognized(world: World) -> None:

@@ -124,6 +124,8 @@ def _sizes(sizes: Sizes) -> str:
 def _verified(status: Status, last: Verification) -> str:
     """Format the result of the last comparison with the endpoint."""
     when = _ago(status, last.at_ms)
+    if last.different:
+        return f"{when}: the endpoint had other bytes of {count(last.different, 'stream')}, pushed again where possible"
     if not last.incomplete:
         return f"{when}: the endpoint has {count(last.sessions, 'session')} completely"
     return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint, pushed again"

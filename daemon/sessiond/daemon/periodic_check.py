@@ -1,9 +1,12 @@
-"""Compares once a day what is called safe with what the endpoint has, one request between two pushes."""
+"""Compares once a day what is called safe with what the endpoint has, one request between two pushes.
+
+First the revisions of all records and the lengths of all streams, then the bytes of a part of the streams.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from sessiond.clock import now_ms
@@ -12,8 +15,9 @@ from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
 from sessiond.spool import Spool
 from sessiond.spool.sizes import SIZES, count_sizes, read_sizes
-from sessiond.spool.verification import BEGUN, EACH_MS, last_check_ms
-from sessiond.upload.verify import Comparison, apply_comparison, compare
+from sessiond.spool.verification import BEGUN, EACH_MS, RESULT, last_check_ms, read_verification, verification_value
+from sessiond.upload.read_back import ReadBack, part_of_day, read_back
+from sessiond.upload.verify import apply_comparison, compare
 
 RETRY_SECONDS = 3600.0
 """Seconds after which a check that failed is tried again."""
@@ -25,10 +29,20 @@ class PeriodicCheck:
     `address` is the configured one, "" for the built-in archive. A check of another endpoint does not count.
     """
 
-    def __init__(self, spool: Spool, client: ReadClient, machine_id: str, address: str) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        client: ReadClient,
+        machine_id: str,
+        address: str,
+        digest: Callable[..., bytes],
+        is_metered: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`digest` is that of the extents. While the network is metered, no bytes are read."""
         self._spool, self._client = spool, client
         self._machine_id, self._address = machine_id, address
-        self._steps: Iterator[Comparison] | None = None
+        self._digest, self._is_metered = digest, is_metered
+        self._steps: Iterator[bool] | None = None
         self._counting: Iterator[None] | None = None
         sizes = read_sizes(spool.meta(SIZES))
         self._counted_ms = 0 if sizes is None else sizes.at_ms
@@ -47,19 +61,36 @@ class PeriodicCheck:
             return self._count()
         if self._steps is None and not self._is_due():
             return False
-        self._steps = self._steps or compare(self._spool, self._client, self._machine_id)
+        self._steps = self._steps or self._compare()
         try:
-            result = next(self._steps)
+            return next(self._steps)
+        except StopIteration:
+            self._steps = None
         except EndpointError as error:
             log.warning("verification.failed", reason=str(error))
             self._steps, self._failed_at = None, time.monotonic()
-            return False
-        if not result.done:
-            return True
-        self._steps, self._checked_ms = None, now_ms()
+        return False
+
+    def _compare(self) -> Iterator[bool]:
+        """Compare, and yield True after each request. What the endpoint lacks is pushed after the last one."""
+        for result in compare(self._spool, self._client, self._machine_id):
+            if not result.done:
+                yield True
+        # Before bytes are read: if that fails, the lists need not be compared again before tomorrow.
+        self._checked_ms = now_ms()
         apply_comparison(self._spool, result, self._address, self._checked_ms)
         log.info("verification.ended", sessions=len(result.sessions), incomplete=len(result.incomplete))
-        return bool(result.wrong)
+        read = ReadBack()
+        if not self._is_metered():
+            budget = part_of_day(self._spool)
+            for read in read_back(self._spool, self._client, self._machine_id, self._digest, budget):  # noqa: B007
+                yield True
+            last = read_verification(self._spool.meta(RESULT))
+            if last is not None:
+                last = last.replace(read_bytes=read.read_bytes, different=read.different)
+                self._spool.set_meta(RESULT, verification_value(last))
+            log.info("verification.compared", bytes=read.read_bytes, streams=read.different)
+        yield bool(result.wrong or read.different)
 
     def _count(self) -> bool:
         """Count a part of what was captured, for `status`; return whether there is more to count or to compare."""

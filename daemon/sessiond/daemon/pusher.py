@@ -80,7 +80,9 @@ class Pusher:
             else Erasure(spool, None, forget)  # the built-in archive is the endpoint
         )
         self._earliest = 0.0
-        self.check = PeriodicCheck(spool, self.client, resources.machine_id, endpoint.url)
+        self.check = PeriodicCheck(
+            spool, self.client, resources.machine_id, endpoint.url, resources.ingest.digest, throttle.spares_network
+        )
         self.confirmation = Confirmation(spool, self.client, resources.machine_id, resources.ingest.digest)
         self.state = EndpointState(resources, target.url, target.token)
 

@@ -104,8 +104,11 @@ class Throttle:
     def _find_reason(self) -> str | None:
         if self._limits.on_battery == "pause" and self._power.on_battery():
             return ON_BATTERY
-        metered = self._work == PUSHING and self._limits.on_metered == "pause"
-        return ON_METERED if metered and self._power.on_metered() else None
+        return ON_METERED if self._work == PUSHING and self.spares_network() else None
+
+    def spares_network(self) -> bool:
+        """Return whether the network is metered, and the limits pause what can wait then."""
+        return self._limits.on_metered == "pause" and self._power.on_metered()
 
     def _set_reason(self, reason: str | None) -> None:
         before, self.reason = self.reason, reason

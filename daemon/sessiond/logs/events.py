@@ -38,6 +38,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "erasure.failed": "reason",
         "verification.ended": "sessions incomplete",
         "verification.failed": "reason",
+        "verification.compared": "bytes streams",
         "archive.copied": "endpoint",
         "archive.failed": "reason",
         "endpoint.started": "url pid",

@@ -12,6 +12,9 @@ import msgspec
 
 from sessiond.reader import Extent
 
+UNCERTAIN = b""
+"""The digest of an extent that an earlier version queued, which did not store whether something in it was masked."""
+
 
 class Unconfirmed(msgspec.Struct, frozen=True, kw_only=True):
     """The bytes of a stream that are to be compared."""
@@ -41,10 +44,16 @@ class Confirmations:
             return None
         return Unconfirmed(stream=row[0], session=UUID(row[1]), name=row[2], generation=row[3], length=row[4])
 
-    def queued(self, stream: int) -> list[Extent]:
-        """Return the extents of a stream with the digests of what was queued of them, in their order."""
+    def queued(self, stream: int, start: int = 0, *, uncertain: bool = False) -> list[Extent]:
+        """Return the extents of a stream from `start` with the digests of what was queued of them, in their order.
+
+        `uncertain`: where it is not known whether something was masked, the digest is UNCERTAIN. Otherwise it is that
+        of the unmasked bytes.
+        """
         rows = self._db.execute(
-            "SELECT start, length, coalesce(masked, digest) FROM extent WHERE stream = ? ORDER BY start", (stream,)
+            "SELECT start, length, iif(masked = ? AND NOT ?, digest, coalesce(masked, digest)) FROM extent"
+            " WHERE stream = ? AND start >= ? ORDER BY start",
+            (UNCERTAIN, uncertain, stream, start),
         )
         return [Extent(start=row[0], length=row[1], digest=row[2]) for row in rows]
 

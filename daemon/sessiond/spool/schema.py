@@ -231,7 +231,9 @@ MIGRATIONS = (
     """,
     """
     -- Digest of the bytes that were queued, if they are not those of the file because secrets were masked.
+    -- x'': not known, because an earlier version queued them.
     ALTER TABLE extent ADD COLUMN masked BLOB;
+    UPDATE extent SET masked = x'';
     -- Bytes of the current generation that the endpoint may have: to be compared with the extents, as the file is gone.
     ALTER TABLE stream ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX stream_unconfirmed ON stream (rank DESC) WHERE unconfirmed > 0;

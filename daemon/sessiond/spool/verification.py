@@ -19,6 +19,8 @@ RESULT = "verification"
 """Meta key: the last result, as JSON."""
 BEGUN = "verification.begun"
 """Meta key: the endpoint that was never compared yet, and since when it is configured."""
+UNREADABLE = "verification.unreadable"
+"""Meta key: why the token can't read the copies that are to be compared; removed when one was read."""
 EACH_MS = 86_400_000
 """Milliseconds between two checks."""
 
@@ -33,6 +35,10 @@ class Verification(FrozenRecord):
     """Sessions that were compared: those that the spool calls safe."""
     incomplete: int = 0
     """Sessions of which the endpoint lacked something. It is pushed again."""
+    read_bytes: int = 0
+    """Bytes that were then read from the endpoint and compared with the digests of what was queued."""
+    different: int = 0
+    """Streams of which the endpoint had other bytes."""
 
 
 class Claim(FrozenRecord):
@@ -84,6 +90,20 @@ class Claims:
                     acked=acked,
                 )
 
+    def next_stream(self, after: int) -> Claim | None:
+        """Return the first stream that is safe according to the spool and whose row comes after `after`."""
+        row = self._db.execute(
+            "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM stream"
+            " CROSS JOIN session ON session.id = stream.session WHERE stream.id > ? AND skipped IS NULL AND folded > 0"
+            f" AND NOT ({UNSAFE}) AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
+            " ORDER BY stream.id LIMIT 1",
+            (after,),
+        ).fetchone()
+        if row is None:
+            return None
+        names = ("session", "tool", "number", "revision", "stream", "name", "generation", "acked")
+        return Claim(**dict(zip(names, row, strict=True)))
+
     def withdraw(self, claim: Claim, *, compare: bool = False) -> None:
         """Push a record again, or ask the endpoint how much it has of a stream; the rest is pushed again.
 
@@ -101,6 +121,23 @@ class Claims:
                 " AND session = ? AND EXISTS (SELECT 1 FROM session WHERE id = ? AND uuid = ?)",
                 (compare, compare, claim.stream, claim.number, claim.number, claim.session),
             )
+
+    def distrust(self, claim: Claim) -> bool:
+        """Trust no byte of a stream; return whether it is still in the claimed generation."""
+        changed = self._db.execute(
+            "UPDATE stream SET unproven = 1, acked = 0 WHERE id = ? AND generation = ?"
+            " AND session = (SELECT id FROM session WHERE uuid = ?)",
+            (claim.stream, claim.generation, claim.session),
+        )
+        return changed.rowcount > 0
+
+
+def count_unreadable(spool: Spool) -> int:
+    """Return the number of sessions whose copies at the endpoint are to be compared, if the token can't read them."""
+    if spool.meta(UNREADABLE) is None:
+        return 0
+    query = "SELECT count(DISTINCT session) FROM stream WHERE unconfirmed > 0"
+    return int(spool.connection.execute(query).fetchone()[0])
 
 
 def read_verification(value: str | None) -> Verification | None:

@@ -80,6 +80,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         archive_bytes=archive_bytes(directory) if endpoint.archive and snapshot.archive_max_bytes else 0,
         archive_max_bytes=snapshot.archive_max_bytes if endpoint.archive else 0,
         verification=_verification(snapshot, "" if endpoint.archive else endpoint.url),
+        unreadable=snapshot.unreadable,
         progress=_progress(holder, snapshot),
         tools=_tools(snapshot),
         redactions=snapshot.redactions,

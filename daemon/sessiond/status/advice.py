@@ -28,6 +28,7 @@ def advise(status: Status) -> list[Advice]:
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
+        *_unreadable(status),
         *_archive(status),
         *_erasures(status),
         *_unsaved(status),
@@ -162,6 +163,15 @@ def _sessions(status: Status) -> Iterator[Advice]:
             " possible: it is lost if the tool deletes the file",
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
+        )
+
+
+def _unreadable(status: Status) -> Iterator[Advice]:
+    if status.unreadable:
+        yield Advice(
+            what=f"the endpoint's copy of {_count(status.unreadable, 'session')} can't be checked, because the token"
+            " can't read there and the tool deleted its files",
+            do="configure a token that may push and read; until then these sessions count as waiting",
         )
 
 

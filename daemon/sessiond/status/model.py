@@ -145,6 +145,8 @@ class Status(FrozenRecord):
     """Its limit; 0: none."""
     verification: Verification | None = None
     """The last comparison with the endpoint; None: there was none with this one."""
+    unreadable: int = 0
+    """Sessions whose copies at the endpoint are to be compared, but the token can't read them."""
     progress: Progress | None = None
     """Progress of the running daemon; None before its first scan."""
     paused: Paused = Paused()

@@ -14,7 +14,7 @@ from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.safety import BOUND, State, Unsafe
 from sessiond.spool.sizes import SIZES, Sizes, read_sizes
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
-from sessiond.spool.verification import RESULT, Verification, read_verification
+from sessiond.spool.verification import RESULT, Verification, count_unreadable, read_verification
 from sessiond.state import has_archive
 from sessiond.status.model import SpoolState, SpoolStatus
 
@@ -42,6 +42,7 @@ class SpoolSnapshot(FrozenRecord):
     outbox: Waiting | None = None
     erasures: Erasures = Erasures()
     verification: Verification | None = None
+    unreadable: int = 0
     sizes: Sizes | None = None
     archive_max_bytes: int = 0
     counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
@@ -117,6 +118,7 @@ def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
         read["sizes"] = read_sizes(spool.meta(SIZES))
         read["archive_max_bytes"] = int(spool.meta(ARCHIVE_LIMIT) or 0)
         read["verification"] = read_verification(spool.meta(RESULT))
+        read["unreadable"] = count_unreadable(spool)
         read["redactions"] = spool.stats.redactions()
         if any(count.troubled for count in counts):
             read["troubles"] = spool.stats.troubles(TROUBLES)

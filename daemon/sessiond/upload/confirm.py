@@ -13,7 +13,8 @@ from sessiond.errors import NotFound, Refused
 from sessiond.logs import log
 from sessiond.reader import Extent
 from sessiond.spool import Spool
-from sessiond.spool.confirmation import Confirmations, Unconfirmed
+from sessiond.spool.confirmation import UNCERTAIN, Confirmations, Unconfirmed
+from sessiond.spool.verification import UNREADABLE
 
 ATTEMPTS = 2
 """Comparisons that have to find a difference before bytes count as lost: a proxy may have answered once."""
@@ -22,10 +23,10 @@ ATTEMPTS = 2
 def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[..., bytes]) -> Iterator[None]:
     """Compare unconfirmed streams one after another; yield after each request.
 
-    `digest` is that of the extents. What is equal counts as acknowledged. What differs, or can't be read with a token
-    that only pushes, counts as lost.
+    `digest` is that of the extents. What is equal counts as acknowledged, and what differs counts as lost. A token that
+    only pushes can't read the bytes: then nothing is known of them, and they go on waiting.
 
-    Raises: EndpointError.
+    Raises: Refused if the token can't read, EndpointError.
     """
     confirmations = Confirmations(spool.connection)
     while True:
@@ -34,31 +35,47 @@ def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[
             extents = [] if found is None else confirmations.queued(found.stream)
         if found is None:
             return
-        most = 0
+        most, refused = 0, None
         for _ in range(ATTEMPTS):
             try:
                 for equal in count_equal(client, machine_id, found, extents, digest):
-                    most = max(most, equal)
+                    most, refused = max(most, equal), None
                     yield
-            except (NotFound, Refused):
-                pass  # it does not have the generation, or the token lacks the scope `read`
+            except NotFound:
+                refused = None  # it does not have the generation
+            except Refused as error:
+                refused = error
             if most >= found.length:
                 break
             # A login page, a stray 404 or a token that is refused for a minute are no answer about bytes: they fail
             # here too, and the comparison is repeated later.
             client.offsets(machine_id, [wire.StreamKey(session=found.session, stream=found.name)])
+        if refused is not None:
+            spool.set_meta(UNREADABLE, str(refused))
+            raise refused
         with spool.transaction():
             confirmations.settle(found, min(most, found.length))
+            spool.set_meta(UNREADABLE, None)
         log.info("upload.compared", bytes=most, missing=max(found.length - most, 0))
         yield
 
 
 def count_equal(
-    client: ReadClient, machine_id: str, found: Unconfirmed, extents: list[Extent], digest: Callable[..., bytes]
+    client: ReadClient,
+    machine_id: str,
+    found: Unconfirmed,
+    extents: list[Extent],
+    digest: Callable[..., bytes],
+    start: int = 0,
 ) -> Iterator[int]:
-    """Read the endpoint's bytes; yield after each request how many at the start are equal, to the end of an extent."""
-    held, equal = bytearray(), 0
-    parts = client.stream(machine_id, found.session, found.name, generation=found.generation, end=found.length)
+    """Read the endpoint's bytes from `start`; yield after each request up to where they are equal, in whole extents.
+
+    `extents` begin at `start`.
+    """
+    held, equal = bytearray(), start
+    parts = client.stream(
+        machine_id, found.session, found.name, generation=found.generation, start=start, end=found.length
+    )
     for extent in extents:
         if extent.start != equal:
             break
@@ -68,7 +85,7 @@ def count_equal(
             yield equal
             if not part:
                 return
-        if digest(bytes(held[: extent.length])) != extent.digest:
+        if extent.digest != UNCERTAIN and digest(bytes(held[: extent.length])) != extent.digest:
             break
         del held[: extent.length]
         equal = extent.end

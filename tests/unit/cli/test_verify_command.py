@@ -232,13 +232,13 @@ def test_a_token_that_only_pushes_compares_transcripts(
 
 
 def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one request for a page of sessions, between two pushes. What is missing is pushed again."""
+    """In one request for a page of sessions and one for each stream, between two pushes. What is missing is pushed."""
     monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
     capture(harness)
     lose(harness, RECORD, *BYTES)
 
     def check(address: str) -> int:
-        checking = PeriodicCheck(harness.spool, harness.client, "testbox", address)
+        checking = PeriodicCheck(harness.spool, harness.client, "testbox", address, harness.ingesting.digest)
         before = len(harness.transport.requests)
         while checking.step():
             pass
@@ -246,7 +246,7 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pyt
 
     assert check(harness.address) == 0, "not on the first day"
     harness.now_ms += EACH_MS
-    assert check(harness.address) == 1
+    assert check(harness.address) == 2, "the bytes of the other session are read"
     result = read_verification(harness.spool.meta(RESULT))
     assert result is not None
     assert (result.sessions, result.incomplete, result.at_ms) == (2, 1, harness.now_ms)
@@ -257,7 +257,7 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pyt
     assert check("https://other.example.org") == 0, "that is another endpoint"
     harness.now_ms += EACH_MS
     harness.settle()
-    assert check(harness.address) == 1
+    assert check(harness.address) == 3
     again = read_verification(harness.spool.meta(RESULT))
     assert again is not None
     assert (again.sessions, again.incomplete) == (2, 0)
