@@ -14,7 +14,15 @@ from sessiond.endpoint.server import Running, running
 from sessiond.endpoint.server.opening import open_url
 from sessiond.endpoint.server.run import running_store
 
-ON_EACH_STORE = {"test_push", "test_generations", "test_users", "test_forget", "test_invites", "test_reads"}
+ON_EACH_STORE = {
+    "test_push",
+    "test_generations",
+    "test_users",
+    "test_forget",
+    "test_invites",
+    "test_reads",
+    "test_quotas",
+}
 """Modules whose tests run on each kind of store."""
 ON_SQLITE = {"test_its_bytes_are_in_no_file", "test_it_is_never_stored_again"}
 """Tests among them that read the files of a store in a directory, or open it again."""

@@ -17,6 +17,7 @@ from endpoint_lines import DEVICE, append, record, sender
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.batcher import TOGETHER, Batcher
 from sessiond.endpoint.server.decision import Sender
+from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import StoreBusy
@@ -62,7 +63,7 @@ def store_all(
     """Store pushes that arrive at the same moment, each live or not; return what became of them."""
 
     async def run() -> list[PushOutcome | BaseException]:
-        batcher = Batcher(store, tokens.LastUses(), **how)  # type: ignore[arg-type]
+        batcher = Batcher(store, LastUses(), **how)  # type: ignore[arg-type]
         waiting = (batcher.store(push, live=live) for push, live in pushes)
         return list(await asyncio.gather(*waiting, return_exceptions=True))
 
@@ -94,7 +95,7 @@ def test_live_pushes_go_before_bulk_ones(store: CountingStore) -> None:
             return batch
 
     async def run() -> None:
-        batcher = Watched(store, tokens.LastUses())
+        batcher = Watched(store, LastUses())
         await asyncio.gather(*(batcher.store(push, live=live) for push, live in pushes))
 
     asyncio.run(run())

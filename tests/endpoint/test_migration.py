@@ -14,7 +14,7 @@ import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append
 
 from sessiond import zstd
-from sessiond.endpoint.server import invites, running, tokens
+from sessiond.endpoint.server import Running, accounts, invites, running, tokens, usage
 from sessiond.endpoint.server.sqlite_schema import FILE, VERSION
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 
@@ -91,12 +91,25 @@ def test_a_store_of_version_1_keeps_every_byte(tmp_path: Path) -> None:
         assert session["streams"][0]["length"] == session["gone_at"] == 2**53 - 1
         assert pusher.get("/v1/changes").json()["sessions"] == [session]
         assert pusher.said(append(9, b"?", generation=1)) == ["stored"]
+        assert_sums(it)
         assert len(pusher.get("/v1/changes").json()["sessions"]) == 1
         assert tokens.list_tokens(it.store)[0].user == "default"
 
 
+def assert_sums(endpoint: Running) -> None:
+    """Compare the running sum of the user, which the migration began, with a count of all rows."""
+    with endpoint.store.read() as db:
+        counted = usage.recount(db, "default")
+    (user,) = [each for each in accounts.list_users(endpoint.store) if each.user == "default"]
+    assert user.held == counted > 0
+
+
 def remove_invites(db: sqlite3.Connection) -> None:
-    """Remove the table and the column that version 6 added."""
+    """Remove the table and the column that version 6 added, and what later ones did."""
+    db.execute("DROP TABLE audit")
+    db.execute("DROP TABLE tenants")
+    for column in ("held", "quota", "tenant"):
+        db.execute(f"ALTER TABLE users DROP COLUMN {column}")
     db.execute("DROP TABLE invites")
     db.execute("ALTER TABLE tokens DROP COLUMN invite")
     db.execute("DROP INDEX generations_with_tails")
@@ -125,6 +138,7 @@ def test_a_store_of_version_3_keeps_its_streams(tmp_path: Path) -> None:
         assert pusher.said(image) == ["stored"]
         streams = pusher.get(f"/v1/sessions/ada/{SESSION}/streams").json()["streams"]
         assert [each["media_type"] for each in streams] == ["image/png", "application/x-ndjson"]
+        assert_sums(it)
 
 
 def test_a_store_of_version_5_takes_invitations(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from postgres import new_database
 
 from sessiond.cli import main
 from sessiond.endpoint import server as endpoint_server
-from sessiond.endpoint.server import Running, erase, tokens
+from sessiond.endpoint.server import Running, accounts, erase, tokens, usage
 from sessiond.endpoint.server.opening import open_url, serving_store
 from sessiond.endpoint.server.packer import pack
 from sessiond.endpoint.server.run import running_store
@@ -45,6 +46,8 @@ def test_only_migrate_creates_the_tables(capsys: pytest.CaptureFixture[str]) -> 
     """A database without them is refused with the command that helps. A second migration changes nothing."""
     import psycopg
 
+    from sessiond.endpoint.server.postgres_migration import migrations
+
     with new_database(empty=True) as url:
         with pytest.raises(StateError, match="no tables") as refused:
             open_url(url)
@@ -52,7 +55,8 @@ def test_only_migrate_creates_the_tables(capsys: pytest.CaptureFixture[str]) -> 
         assert main(["serve", "migrate", "--store", url]) == 0
         assert main(["serve", "migrate", "--store", url]) == 0
         said = capsys.readouterr().err.splitlines()
-        assert said == ["migrated the tables to version 1", "the tables are up to date"]
+        latest = migrations()[-1][0]
+        assert said == [f"migrated the tables to version {latest}", "the tables are up to date"]
         assert main(["serve", "token", "add", "laptop", "--store", url]) == 0
         secret = capsys.readouterr().out.strip()
         with processes(url, 1) as (it,), Pusher(it.url, secret) as pusher:
@@ -65,11 +69,32 @@ def test_only_migrate_creates_the_tables(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_migrations_at_the_same_time_run_once() -> None:
     """Several processes may be upgraded at once."""
-    from sessiond.endpoint.server.postgres_migration import migrate
+    from sessiond.endpoint.server.postgres_migration import migrate, migrations
 
     with new_database(empty=True) as url, ThreadPoolExecutor(3) as threads:
         ran = list(threads.map(migrate, [url] * 3))
-    assert sorted(ran) == [[], [], [1]]
+    assert sorted(chain(*ran)) == [number for number, _ in migrations()]
+
+
+def test_a_database_of_version_1_gets_its_sums(url: str) -> None:
+    """What users stored before quotas existed counts as well."""
+    import psycopg
+
+    from sessiond.endpoint.server.postgres_migration import migrate, migrations
+
+    with processes(url, 1) as (it,), Pusher(it.url, TOKEN) as pusher:
+        assert pusher.said(record(), append(0, b"x" * 500), generation(1, 0, 10)) == ["stored"] * 3
+        assert pusher.delete(f"/v1/sessions/ada/{uuid.UUID(int=5)}").status_code == 200
+        (before,) = accounts.list_users(it.store)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE audit, tenants")
+        connection.execute("ALTER TABLE users DROP COLUMN held, DROP COLUMN quota, DROP COLUMN tenant")
+        connection.execute("DELETE FROM schema_version WHERE version > 1")
+    assert migrate(url) == [number for number, _ in migrations() if number > 1]
+    with closing(open_url(url)) as store:
+        assert accounts.list_users(store) == [before]
+        with store.read() as db:
+            assert usage.recount(db, "default") == before.held > 1000
 
 
 def test_processes_make_one_sequence_of_a_stream(url: str) -> None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from sessiond.endpoint.server import Running, tokens
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.guard import client_name
+from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.push import PushRequest
 from sessiond.endpoint.server.sqlite_schema import FILE
 from sessiond.endpoint.wire import Limits
@@ -262,7 +263,7 @@ def test_the_last_use_is_written_once_a_minute_at_most(endpoint: Running) -> Non
     with endpoint.store.read() as db:
         access = tokens.find(db, secret, {})
     assert access is not None
-    uses = tokens.LastUses()
+    uses = LastUses()
     assert uses.note(access)
     with endpoint.store.write() as db:
         uses.write(db)

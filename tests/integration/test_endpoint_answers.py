@@ -20,7 +20,7 @@ from sessiond.daemon.engine import Engine
 from sessiond.daemon.messages import Cause, Retry, Stop
 from sessiond.endpoint import retry
 from sessiond.endpoint.answers import parse_retry_after
-from sessiond.endpoint.server import limits, running
+from sessiond.endpoint.server import accounts, limits, running
 from sessiond.endpoint.wire import FREE_GENERATION, FREE_REVISION, PROTOCOL, SERVICE, About, Limits, PushAnswer, Result
 from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
@@ -493,3 +493,21 @@ def test_a_record_over_the_quota_waits_instead_of_being_parked(harness: DaemonHa
     harness.transport.fate = None
     harness.settle()
     assert harness.held(SESSION).count(b"\n") == 2
+
+
+def test_the_quota_of_the_user_is_shown_and_resumes_by_itself(harness: DaemonHarness) -> None:
+    """Transcripts stay in the outbox, records are still pushed, and a higher quota needs nothing else."""
+    store = harness.endpoint.store
+    harness.address = harness.uploading.address = harness.endpoint.url
+    harness.settle()
+    accounts.set_user(store, "default", quota=12_000)
+    harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, text="x" * 12_000))
+    harness.scan()
+    with pytest.raises(Unreachable, match="a quota of the endpoint is used up") as refused:
+        harness.settle()
+    assert "serve user set" in str(refused.value.hint)
+    assert harness.spool.outbox.parked() == ([], [])
+    assert not harness.held(SESSION).count(b"x" * 12_000)
+    accounts.set_user(store, "default", quota=None)
+    harness.settle()
+    assert harness.held(SESSION).count(b"x" * 12_000) == 1

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessiond.cli import invite
+from sessiond.cli import accounts, invite
 from sessiond.clock import now_ms
 from sessiond.errors import ConfigError
 
@@ -75,6 +75,9 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
     invited = commands.add_parser("invite", help="make a code with which a new device gets a token")
     more = invite.add_arguments(invited, _scopes, _duration)
+    user = commands.add_parser("user", help="list users, and limit what each stores")
+    tenant = commands.add_parser("tenant", help="limit what a group of users stores")
+    more += accounts.add_user_arguments(user, _bytes) + accounts.add_tenant_arguments(tenant, _bytes)
     migrate = commands.add_parser("migrate", help="create or update the tables in PostgreSQL")
     for each in (add, shown, revoke, rebind, adopt, invited, migrate, *more):
         _add_data(each, argparse.SUPPRESS)
@@ -97,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
-        return invite.run(store, args) if args.serve_command == "invite" else _token(store, args)
+        commands = {"invite": invite.run, "user": accounts.run_user, "tenant": accounts.run_tenant, "token": _token}
+        return commands[args.serve_command](store, args)
     finally:
         store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from sessiond.endpoint import wire
+from sessiond.endpoint import quota, wire
 from sessiond.errors import EndpointError, Unreachable
 from sessiond.transfer.session import SessionCopy
 from sessiond.upload import ITEM_BYTES, UploadContext, next_batch_name, store_batch
@@ -63,7 +63,7 @@ def _judge(copy: SessionCopy, result: wire.Result) -> bool:
     if problem is None or problem.type == "stale":  # a later state of the record is already there
         return True
     if problem.type == "quota":
-        raise Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+        raise quota.used_up()
     if problem.type == "forgotten":
         copy.forgotten = True
     elif problem.type == "push-full":

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from sessiond.endpoint import wire
+from sessiond.endpoint import quota, wire
 from sessiond.errors import Unreachable
 from sessiond.spool.forgotten import REASON
 from sessiond.spool.rows import Segment, SessionState
@@ -87,7 +87,7 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
 
 def _full(context: UploadContext) -> Unreachable:
     if context.address:
-        return Unreachable("the endpoint's quota is used up", hint="raise it (serve --max-bytes)")
+        return quota.used_up()
     hint = "raise archive.max_bytes, configure an endpoint, or erase sessions: sessiond forget"
     return Unreachable("the built-in archive is full: its quota is used up", hint=hint)
 

@@ -15,9 +15,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.push import CpuBudget, PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.store import Store, StoreBusy, StoreLost
-from sessiond.endpoint.server.tokens import LastUses
 
 TOGETHER = 128
 """Live pushes in one transaction."""

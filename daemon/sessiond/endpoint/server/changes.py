@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
-from sessiond.endpoint.server import machines
+from sessiond.endpoint.server import machines, usage
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page
@@ -15,30 +15,46 @@ from sessiond.endpoint.server.tokens import READ, Access
 from sessiond.endpoint.wire import ChangesAnswer
 
 
-def advance(db: Database, changed: Iterable[SessionKey]) -> dict[SessionKey, int]:
+def advance(db: Database, changed: Iterable[SessionKey], held: Mapping[str, int]) -> dict[SessionKey, int]:
     """Advance the users' sequences, and return the new positions of the changed sessions.
+
+    `held`: bytes that users have more, or fewer, which are added to the sums of these users and their tenants.
 
     In PostgreSQL, the rows of these users stay locked until the transaction ends. So a position becomes visible only
     after all lower ones, and a client that follows the sequence misses none.
     """
-    users: dict[str, list[SessionKey]] = {}
+    users: dict[str, list[SessionKey]] = {user: [] for user, size in held.items() if size}
     for key in changed:
         users.setdefault(key[0], []).append(key)
     positions: dict[SessionKey, int] = {}
+    tenants: dict[str, int] = {}
     for user in sorted(users):  # in one order, so that two transactions can't wait for each other
-        last = take_positions(db, user, len(users[user]))
+        size = held.get(user, 0)
+        last, tenant = _advance_user(db, user, len(users[user]), size)
+        if tenant is not None:
+            tenants[tenant] = tenants.get(tenant, 0) + size
         positions.update(zip(users[user], range(last - len(users[user]) + 1, last + 1), strict=True))
+    usage.add_to_tenants(db, tenants)
     return positions
 
 
-def take_positions(db: Database, user: str, count: int) -> int:
-    """Advance a user's sequence by `count`, and return its last position."""
+def take_positions(db: Database, user: str, count: int, held: int) -> int:
+    """Advance a user's sequence by `count`, and return its last position. `held`: see `advance`."""
+    last, tenant = _advance_user(db, user, count, held)
+    if tenant is not None:
+        usage.add_to_tenants(db, {tenant: held})
+    return last
+
+
+def _advance_user(db: Database, user: str, count: int, held: int) -> tuple[int, str | None]:
+    """Change the row of a user; return the last position of the sequence, and the user's tenant."""
     rows = db.execute(
-        "INSERT INTO users (user, change) VALUES (?, ?)"
-        " ON CONFLICT (user) DO UPDATE SET change = users.change + excluded.change RETURNING change",
-        (user, count),
+        "INSERT INTO users (user, change, held) VALUES (?, ?, ?) ON CONFLICT (user) DO UPDATE"
+        " SET change = users.change + excluded.change, held = users.held + excluded.held RETURNING change, tenant",
+        (user, count, held),
     )
-    return int(rows.fetchall()[0][0])
+    change, tenant = rows.fetchall()[0]
+    return int(change), tenant
 
 
 def move(db: Database, positions: Mapping[SessionKey, int]) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from sessiond.endpoint.server import limits
+from sessiond.endpoint.server import limits, usage
 from sessiond.endpoint.server.decision import Decision, DecodedPush, Position, Sender
 from sessiond.endpoint.server.digests import EMPTY
 from sessiond.endpoint.server.push_lines import PushLine, push_full
@@ -100,6 +100,7 @@ class _Decider:
     def __init__(self, state: State, changes: Changes, sender: Sender) -> None:
         self._state, self._changes, self._sender = state, changes, sender
         self._user, self._device = sender.access.user, str(sender.device)
+        self._account = limits.Account(state, changes, self._user)
         self._index = 0
         self.pending: dict[int, Position] = {}
 
@@ -123,9 +124,13 @@ class _Decider:
         """
         key, batch = (self._user, self._device), self._sender.batch
         previous = self._state.batches.get(key)
-        left = self._state.quota.left
-        if not batch or (previous is None and left is not None and left < limits.ROW_SIZE):
+        if not batch:
             return None
+        if previous is None:
+            try:
+                self._account.add_row()
+            except ItemError:
+                return None
         self._state.batches[key] = self._changes.batches[key] = batch
         return previous
 
@@ -140,6 +145,7 @@ class _Decider:
                 self._changes.machines.pop(key)
                 if owner is None:
                     del self._state.machines[key]
+                    self._account.add(-usage.ROW_SIZE)
                 else:
                     self._state.machines[key] = owner
             return bad.result(line.where)
@@ -178,7 +184,7 @@ class _Decider:
         owner = self._state.machines.get(key)
         if owner is None:
             # A line whose item is not stored still adds this row, so many such lines could fill the disk.
-            limits.check_quota(self._state.quota, limits.ROW_SIZE)
+            self._account.add_row()
         elif owner.device == self._device:
             return True
         elif not owner.open:
@@ -195,8 +201,9 @@ class _Decider:
             return problem("stale", f"session {line.session}: revision {item.revision} is not above", revision=stored)
         if item.revision > max((stored or 0) + STEP, FREE_REVISION):
             raise ItemError("invalid", f"revision {item.revision} is too far above {stored or 0}")
-        limits.take(self._state.quota, len(line.envelope), reserve=False)
-        self._state.revisions[session] = item.revision
+        size = len(line.envelope)
+        self._account.take(size, size - self._state.envelopes.get(session, 0), reserve=False)
+        self._state.revisions[session], self._state.envelopes[session] = item.revision, size
         self._changes.records[session] = Record(item, line.envelope)
         return STORED
 
@@ -223,7 +230,8 @@ class _Decider:
             return DUPLICATE if held else self._mismatch(stream, item, "offset-mismatch")
         if stream.current is None:
             limits.add_stream(self._state, session)
-        limits.take(self._state.quota, payload.wire_size())
+        new = usage.ROW_SIZE * (stream.current is None) + usage.GENERATION_SIZE * (to is None)
+        self._account.take(payload.wire_size(), item.length + new)
         if to is None:
             to = stream.begin(0, None, 0, self._state.lookup)
         stream.append(to, payload, item.media_type)
@@ -253,7 +261,7 @@ class _Decider:
             limits.add_stream(self._state, session)
         else:
             limits.add_generation(self._state, stream, highest)
-        limits.take(self._state.quota, 0)
+        self._account.take(0, usage.ROW_SIZE * (current is None) + usage.GENERATION_SIZE)
         stream.begin(item.generation, item.previous, item.keep, self._state.lookup)
         self._changes.streams[stream.name] = stream
         return STORED

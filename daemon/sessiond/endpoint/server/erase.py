@@ -11,13 +11,14 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.erasure import Receipt
-from sessiond.endpoint.server import changes, machines, tokens
+from sessiond.endpoint.server import changes, machines, tokens, usage
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.decide import ALL_MACHINES
-from sessiond.endpoint.server.limits import ROW_SIZE
 from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.state import Quota
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
+from sessiond.endpoint.server.usage import ROW_SIZE
 
 _INSERT = "INSERT INTO forgotten (user, session, machine, change, everywhere)"
 
@@ -54,8 +55,11 @@ def erase(store: Store, order: Order) -> Receipt:
     with store.write() as db:
         store.lock_user(db, order.user or order.access.user)
         user, chosen = _authorize(db, order)
-        receipt = _erase_rows(db, store, user, order.session, chosen)
+        before = _count_tombstones(db, user, order.session)
+        receipt, freed = _erase_rows(db, store, user, order.session, chosen)
         _add_tombstones(db, store, user, order.session, chosen, receipt.machines)
+        added = ROW_SIZE * (_count_tombstones(db, user, order.session) - before)
+        changes.take_positions(db, user, 0, added - freed)
         store.expect_scrub(db)
         # Numbers of streams are keys of the hashes.
         store.digests.clear()
@@ -85,9 +89,10 @@ def _authorize(db: Database, order: Order) -> tuple[str, list[str]]:
     return access.user, owned if order.machine is None else chosen
 
 
-def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: list[str]) -> Receipt:
+def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: list[str]) -> tuple[Receipt, int]:
+    """Delete the rows; return a receipt, and the bytes that the user has fewer as `usage` counts them."""
     found: list[str] = []
-    count = size = 0
+    count = size = freed = 0
     for machine in _holding(db, user, session):
         if machine not in chosen and ALL_MACHINES not in chosen:
             continue
@@ -98,6 +103,7 @@ def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: lis
             for row in db.execute("SELECT stream FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
         ]
         count += len(numbers)
+        freed += usage.held_by_session(db, *key)
         for number in numbers:
             rows = db.execute("DELETE FROM chunks WHERE stream = ? RETURNING length", (number,))
             size += sum(row[0] for row in rows.fetchall())
@@ -106,7 +112,7 @@ def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: lis
             store.retire_streams(db, numbers)
         db.execute("DELETE FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
         db.execute("DELETE FROM sessions WHERE user = ? AND machine = ? AND session = ?", key)
-    return Receipt(session=UUID(session), machines=found, streams=count, bytes=size)
+    return Receipt(session=UUID(session), machines=found, streams=count, bytes=size), freed
 
 
 def _holding(db: Database, user: str, session: str) -> list[str]:
@@ -123,14 +129,20 @@ def _holding(db: Database, user: str, session: str) -> list[str]:
     ]
 
 
+def _count_tombstones(db: Database, user: str, session: str) -> int:
+    row = db.execute("SELECT count(*) FROM forgotten WHERE user = ? AND session = ?", (user, session)).fetchone()
+    return int(row[0])
+
+
 def _add_tombstones(db: Database, store: Store, user: str, session: str, chosen: list[str], erased: list[str]) -> None:
     new = [machine for machine in chosen if not is_forgotten(db, user, machine, session)]
-    left = store.remaining_quota(db)
-    if new and not erased and left is not None and left < ROW_SIZE * len(new):
+    quotas = [Quota(store.remaining_quota(db)), *usage.load(db, [user]).get(user, [])]
+    for quota in quotas if new and not erased else ():
         # Erasing makes space, so it is possible with a full quota. Tombstones of unknown sessions could fill the disk.
-        raise HttpError(507, "full", "the endpoint's quota is used up")
+        if quota.left is not None and quota.left < ROW_SIZE * len(new):
+            raise HttpError(507, "full", f"{quota.name} is used up")
     again = erased if ALL_MACHINES in new else []
-    change = changes.take_positions(db, user, len(new) + len(again)) - len(new) - len(again)
+    change = changes.take_positions(db, user, len(new) + len(again), 0) - len(new) - len(again)
     for machine in new:
         change += 1
         db.execute(f"{_INSERT} VALUES (?, ?, ?, ?, 0)", (user, session, machine, change))

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from sessiond.endpoint.server import problems, records, tokens
 from sessiond.endpoint.server.admission import Admission, ReleasingResponse
 from sessiond.endpoint.server.connections import KNOWN
+from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.metrics import ACCESS_NAME
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device_id
@@ -34,7 +35,7 @@ class Guard:
     """Finds the token of each request. `secrets` are tokens that are accepted in addition to those in the store."""
 
     def __init__(self, store: Store, secrets: tuple[str, ...] = ()) -> None:
-        self.uses = tokens.LastUses()
+        self.uses = LastUses()
         self._store = store
         self._lookups = anyio.CapacityLimiter(LOOKUPS)
         # The token of --token-file belongs to the parent process and is not bound to a device.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from sessiond.endpoint.server.results import ItemError
-from sessiond.endpoint.server.state import Quota, SessionKey, State, StreamState
+from sessiond.endpoint.server.state import Changes, Quota, SessionKey, State, StreamState
+from sessiond.endpoint.server.usage import ROW_SIZE
 
-ROW_SIZE = 1024
-"""Bytes of the longest row of a machine or a device. A machine id has up to 800 bytes."""
 MAX_STREAMS = 10_000
 """Streams of a session. Each answer about the session lists all of them."""
 
@@ -14,21 +13,44 @@ MAX_GENERATIONS = 100_000
 """Generations of a stream. Each answer about the session's streams lists all of them."""
 
 
-def check_quota(quota: Quota, size: int) -> None:
-    """Raise ItemError if the quota has fewer than `size` bytes left."""
-    if quota.left is not None and quota.left < size:
-        raise ItemError("quota", "the endpoint's quota is used up")
+def check_quota(quota: Quota, size: int, *, reserve: bool = False) -> None:
+    """Raise ItemError if the quota has fewer than `size` bytes left. With `reserve`, those for records must be left."""
+    if quota.left is not None and quota.left < size + (quota.reserve if reserve else 0):
+        raise ItemError("quota", f"{quota.name} is used up")
 
 
-def take(quota: Quota, size: int, *, reserve: bool = True) -> None:
-    """Take `size` bytes of the quota. With `reserve`, the bytes that are reserved for records must be left.
+class Account:
+    """Counts what a user stores in a batch, against the quota of the store and those of the user and its tenant."""
 
-    Raises:
-        ItemError: the quota has fewer bytes left.
-    """
-    check_quota(quota, size + (quota.reserve if reserve else 0))
-    if quota.left is not None:
-        quota.left -= size
+    def __init__(self, state: State, changes: Changes, user: str) -> None:
+        self._store, self._user = state.quota, user
+        self._own = state.quotas.get(user, [])
+        self._changes = changes
+
+    def take(self, stored: int, held: int, *, reserve: bool = True) -> None:
+        """Take bytes of all quotas: `stored` on the disk, `held` as `usage` counts. `reserve`: see `check_quota`.
+
+        Raises:
+            ItemError: one of the quotas has fewer bytes left. Nothing is taken of the others.
+        """
+        check_quota(self._store, stored, reserve=reserve)
+        # A smaller record in place of a longer one is stored even if the quota was lowered below what is there.
+        for quota in self._own if held > 0 else ():
+            check_quota(quota, held, reserve=reserve)
+        if self._store.left is not None:
+            self._store.left -= stored
+        self.add(held)
+
+    def add_row(self) -> None:
+        """Take the bytes of a machine or a device, which need space for records. Raises: ItemError."""
+        self.take(ROW_SIZE, ROW_SIZE, reserve=False)
+
+    def add(self, held: int) -> None:
+        """Count bytes without a limit; negative ones give space back."""
+        for quota in self._own:
+            if quota.left is not None:
+                quota.left -= held
+        self._changes.held[self._user] = self._changes.held.get(self._user, 0) + held
 
 
 def add_stream(state: State, session: SessionKey) -> None:

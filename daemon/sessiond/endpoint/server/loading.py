@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
-from sessiond.endpoint.server import records, streams
+from sessiond.endpoint.server import records, streams, usage
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.state import (
     GenerationState,
@@ -54,6 +54,7 @@ class StoredLookup:
 def load(db: Database, touched: Touched, quota: Quota) -> State:
     """Return the stored state of everything that is named."""
     state = State(lookup=StoredLookup(db), quota=quota)
+    state.quotas = usage.load(db, {user for user, _ in touched.devices})
     for digest, device, released in _in(
         db, "SELECT sha256, device, released FROM tokens WHERE sha256 IN", touched.tokens
     ):
@@ -67,10 +68,10 @@ def load(db: Database, touched: Touched, quota: Quota) -> State:
     ):
         state.machines[user, machine] = MachineState(device, bool(opened))
     key = "user = u AND machine = m AND session = s"
-    for user, machine, session, revision in _joined(
-        db, ("u", "m", "s"), "SELECT u, m, s, revision", f"sessions WHERE {key}", touched.sessions
+    for user, machine, session, revision, size in _joined(
+        db, ("u", "m", "s"), "SELECT u, m, s, revision, length(envelope)", f"sessions WHERE {key}", touched.sessions
     ):
-        state.revisions[user, machine, session] = revision
+        state.revisions[user, machine, session], state.envelopes[user, machine, session] = revision, size
     for row in _joined(
         db,
         ("u", "m", "s"),

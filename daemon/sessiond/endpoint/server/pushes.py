@@ -22,12 +22,12 @@ from sessiond.endpoint.server.batcher import TOGETHER, Batcher
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
 from sessiond.endpoint.server.erase import Order, erase
+from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.metrics import metric
 from sessiond.endpoint.server.packer import Packer
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.push import PushOutcome, PushRequest
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.server.tokens import LastUses
 from sessiond.endpoint.wire import Limits
 
 LIVE_SENT = 64 << 10

@@ -37,7 +37,7 @@ def save(db: Database, digests: Digests, changes: Changes) -> None:
             [(*key, batch) for key, batch in changes.batches.items()],
         )
     _save_streams(db, digests, list(changes.streams.values()))
-    positions = sequence.advance(db, changes.changed)
+    positions = sequence.advance(db, changes.changed, changes.held)
     put(db, changes.records, positions)
     sequence.move(db, {key: position for key, position in positions.items() if key not in changes.records})
 

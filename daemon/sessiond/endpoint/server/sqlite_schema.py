@@ -14,6 +14,7 @@ from sessiond.endpoint.server.sqlite_tables import (
     INVITES,
     OWNED,
     TABLES,
+    TENANTS,
     TO_VERSION_2,
     TO_VERSION_3,
     TO_VERSION_4,
@@ -21,11 +22,12 @@ from sessiond.endpoint.server.sqlite_tables import (
     TO_VERSION_7,
     TO_VERSION_8,
     TO_VERSION_9,
+    TO_VERSION_10,
 )
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 9
+VERSION = 10
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -121,7 +123,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
         if found == 0:
-            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES)
+            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS)
             db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
         if found == 1:
             _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
@@ -142,6 +144,11 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             _run(db, TO_VERSION_9[0])
         if 0 < found < 9:
             db.execute(TO_VERSION_9[1])
+        if 1 < found < 10:
+            _run(db, TO_VERSION_10[0])
+        if 0 < found < 10:
+            _run(db, TENANTS)
+            _run(db, TO_VERSION_10[1])
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

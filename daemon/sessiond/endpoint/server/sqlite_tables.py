@@ -26,7 +26,10 @@ OWNED = """
 -- `change` is the last position in the user's own sequence of /v1/changes. It reveals nothing about other users.
 CREATE TABLE users (
     user TEXT PRIMARY KEY,
-    change INTEGER NOT NULL DEFAULT 0
+    change INTEGER NOT NULL DEFAULT 0,
+    held INTEGER NOT NULL DEFAULT 0,          -- bytes of all that the user stores: see usage.py
+    quota INTEGER,                            -- its limit; NULL: none
+    tenant TEXT                               -- the tenant that the user belongs to; NULL: none
 ) WITHOUT ROWID;
 
 -- The key of each table below begins with the user: two users may both have a machine `laptop`, and neither can tell.
@@ -133,6 +136,25 @@ CREATE TABLE invites (
 );
 """
 
+TENANTS = """
+-- Users that share a quota. `held` is the sum of theirs.
+CREATE TABLE tenants (
+    tenant TEXT PRIMARY KEY,
+    held INTEGER NOT NULL DEFAULT 0,
+    quota INTEGER
+) WITHOUT ROWID;
+
+-- What was changed in the rights of users, and what administrators read. Rows are never changed or deleted.
+CREATE TABLE audit (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,                      -- a token's name, or who ran the command
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,                    -- the token, invitation, user or session that it is about
+    detail TEXT NOT NULL
+);
+"""
+
 TO_VERSION_2 = (
     """
 ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT 'default';
@@ -149,7 +171,7 @@ ALTER TABLE streams RENAME TO old_streams;
 """,
     # Version 1 accepted revisions up to 2^63 - 1. Above them no new revision is possible, so they are lowered.
     """
-INSERT INTO users SELECT 'default', value FROM facts WHERE name = 'change';
+INSERT INTO users (user, change) SELECT 'default', value FROM facts WHERE name = 'change';
 DELETE FROM facts WHERE name = 'change';
 INSERT INTO machines SELECT 'default', machine, device, open FROM old_machines;
 INSERT INTO devices SELECT 'default', device, batch FROM old_devices;
@@ -188,3 +210,23 @@ UPDATE sessions SET branch = json_extract(CAST(envelope AS TEXT), '$.record.git_
 """,
 )
 """The columns, which the tables of version 1 get when they are created again; and what they are filled with."""
+TO_VERSION_10 = (
+    """
+ALTER TABLE users ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE users ADD COLUMN quota INTEGER;
+ALTER TABLE users ADD COLUMN tenant TEXT
+""",
+    """
+INSERT INTO users (user)
+    SELECT user FROM (SELECT user FROM machines UNION SELECT user FROM devices UNION SELECT user FROM forgotten) AS u
+    WHERE user NOT IN (SELECT user FROM users);
+UPDATE users SET held = (SELECT coalesce(sum(length(envelope)), 0) FROM sessions WHERE sessions.user = users.user)
+    + (SELECT coalesce(sum(generations.length - keep + 128), 0) FROM streams JOIN generations USING (stream)
+        WHERE streams.user = users.user)
+    + 1024 * ((SELECT count(*) FROM machines WHERE machines.user = users.user)
+        + (SELECT count(*) FROM devices WHERE devices.user = users.user)
+        + (SELECT count(*) FROM streams WHERE streams.user = users.user)
+        + (SELECT count(*) FROM forgotten WHERE forgotten.user = users.user))
+""",
+)
+"""The columns, which the tables of version 1 get when they are created again; and the sums that they begin with."""

@@ -176,10 +176,11 @@ class StreamState(msgspec.Struct):
 
 
 class Quota(msgspec.Struct):
-    """The bytes that are left of the quota, and those of them that are reserved for records; None: no quota."""
+    """The bytes that are left of a quota, and those of them that are reserved for records; None: no quota."""
 
     left: int | None = None
     reserve: int = 0
+    name: str = "the endpoint's quota"
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -187,11 +188,16 @@ class State(msgspec.Struct, kw_only=True):
 
     lookup: Lookup
     quota: Quota
+    """The quota of the store as a whole, in bytes on the disk."""
+    quotas: dict[str, list[Quota]] = msgspec.field(default_factory=dict)
+    """The quotas of users and of their tenants, in bytes as `usage` counts them. Users of a tenant share its quota."""
     tokens: dict[bytes, TokenState] = msgspec.field(default_factory=dict)
     batches: dict[DeviceKey, str] = msgspec.field(default_factory=dict)
     """The id of each device's last push."""
     machines: dict[MachineKey, MachineState] = msgspec.field(default_factory=dict)
     revisions: dict[SessionKey, int] = msgspec.field(default_factory=dict)
+    envelopes: dict[SessionKey, int] = msgspec.field(default_factory=dict)
+    """The bytes of stored records."""
     forgotten: set[SessionKey] = msgspec.field(default_factory=set)
     """Erased sessions; the machine is "" for one that was erased on all machines."""
     streams: dict[StreamName, StreamState] = msgspec.field(default_factory=dict)
@@ -230,3 +236,5 @@ class Changes(msgspec.Struct, kw_only=True):
     """Streams that have new generations or bytes."""
     changed: dict[SessionKey, None] = msgspec.field(default_factory=dict)
     """Changed sessions in the order of their last change."""
+    held: dict[str, int] = msgspec.field(default_factory=dict)
+    """Bytes that users have more, or fewer, than before: see `usage`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
@@ -17,7 +16,7 @@ import msgspec
 from sessiond import clock
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.server.users import DEFAULT_USER
+from sessiond.endpoint.server.users import DEFAULT_USER, check_user
 from sessiond.errors import NotFound, SessiondError
 
 PREFIX = "sd_"
@@ -26,9 +25,6 @@ PUSH, READ, ADMIN = SCOPES = ("push", "read", "admin")
 """`push`: push as the token's device. `read`: read what the user's machines pushed. `admin`: read or erase any
 user's."""
 DEFAULT_SCOPES = (PUSH, READ)
-WRITE_INTERVAL_MS = 60_000
-"""A token's last use is written at most this often."""
-MAX_USER = 100
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,10 +128,7 @@ def add(
 
 def check_owner(user: str, scopes: Collection[str]) -> None:
     """Raise SessiondError unless a user's name and the scopes of a token are valid."""
-    if not user.isprintable() or not user or user.split() != [user] or len(user) > MAX_USER:
-        raise SessiondError(
-            "a user's name has no spaces and only printable characters", hint="such as --user ada; 100 at most"
-        )
+    check_user(user)
     if not scopes or not set(scopes) <= set(SCOPES):
         raise SessiondError(f"scopes are {', '.join(SCOPES)}", hint="such as --scope push,read")
 
@@ -252,46 +245,6 @@ def hash_secret(secret: str) -> bytes:
     """Return the hash by which a secret is stored and found."""
     # A slow hash protects passwords, which can be guessed. 256 random bits can't be, even with a fast hash.
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
-
-
-class LastUses:
-    """The times of the last use of each token, written at most once a minute, so that not each read costs a write.
-
-    Threads may share it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._written: dict[str, int] = {}
-        self._pending: dict[str, int] = {}
-
-    def note(self, access: Access) -> bool:
-        """Record that a token is used now. Return whether the time should be written soon."""
-        if access.name is None:
-            return False
-        now_ms = clock.now_ms()
-        with self._lock:
-            written = self._written.get(access.name)
-            if (
-                written is not None and 0 <= now_ms - written < WRITE_INTERVAL_MS
-            ):  # negative: the clock was ahead before
-                return False
-            self._pending[access.name] = now_ms
-            return True
-
-    def pending(self) -> bool:
-        """Return whether there are times to write."""
-        with self._lock:
-            return bool(self._pending)
-
-    def write(self, db: Database) -> None:
-        """Write the pending times in the caller's transaction."""
-        with self._lock:
-            pending, self._pending = self._pending, {}
-            self._written |= pending
-        db.executemany(
-            "UPDATE tokens SET used_ms = ? WHERE name = ?", [(ms, name) for name, ms in sorted(pending.items())]
-        )
 
 
 def _unknown(name: str) -> NotFound:

@@ -1,0 +1,131 @@
+"""The quotas of users, and the tenants: groups of users with a common quota (`sessiond serve user`, `serve tenant`).
+
+A tenant limits only how much its users store together. They can't read each other's sessions.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sessiond.endpoint.server import audit
+from sessiond.endpoint.server.database import Database
+from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.users import check_user
+from sessiond.errors import NotFound, SessiondError
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """A user, the bytes that it holds (see `usage`), and their limit; None: no limit."""
+
+    user: str
+    tenant: str | None
+    held: int
+    quota: int | None
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant, the bytes that its users hold together, and their limit; None: no limit."""
+
+    tenant: str
+    users: int
+    held: int
+    quota: int | None
+
+
+def list_users(store: Store) -> list[User]:
+    """Return all users that have a token, an invitation, a quota or data, by name."""
+    with store.read() as db:
+        rows = db.execute(
+            "SELECT known.user, tenant, coalesce(held, 0), quota FROM"
+            " (SELECT user FROM users UNION SELECT user FROM tokens UNION SELECT user FROM invites) AS known"
+            " LEFT JOIN users ON users.user = known.user ORDER BY known.user"
+        )
+        return [User(user=row[0], tenant=row[1], held=row[2], quota=row[3]) for row in rows]
+
+
+def list_tenants(store: Store) -> list[Tenant]:
+    """Return all tenants by name."""
+    with store.read() as db:
+        rows = db.execute(
+            "SELECT tenant, (SELECT count(*) FROM users WHERE users.tenant = tenants.tenant), held, quota FROM tenants"
+            " ORDER BY tenant"
+        )
+        return [Tenant(tenant=row[0], users=row[1], held=row[2], quota=row[3]) for row in rows]
+
+
+def set_user(
+    store: Store,
+    user: str,
+    *,
+    quota: int | msgspec.UnsetType | None = msgspec.UNSET,
+    tenant: str | msgspec.UnsetType | None = msgspec.UNSET,
+) -> None:
+    """Change the quota or the tenant of a user; None removes it. What is stored stays, even if it exceeds the quota.
+
+    Raises:
+        NotFound: nothing of this endpoint names the user, or there is no such tenant.
+    """
+    with store.write() as db:
+        store.lock_user(db, user)
+        if not _is_known(db, user):
+            raise NotFound(
+                f"no token or invitation is for user {user}", hint="add one first: sessiond serve token add NAME --user"
+            )
+        db.execute("INSERT INTO users (user) VALUES (?) ON CONFLICT (user) DO NOTHING", (user,))
+        if quota is not msgspec.UNSET:
+            db.execute("UPDATE users SET quota = ? WHERE user = ?", (quota, user))
+            audit.record(db, audit.operator(), "user.quota", user, audit.shown(quota))
+        if tenant is not msgspec.UNSET:
+            _move(db, user, tenant)
+            audit.record(db, audit.operator(), "user.tenant", user, audit.shown(tenant))
+
+
+def _move(db: Database, user: str, tenant: str | None) -> None:
+    """Move a user to a tenant, and its bytes from the sum of the old tenant to that of the new one."""
+    if tenant is not None and not db.execute("SELECT 1 FROM tenants WHERE tenant = ?", (tenant,)).fetchone():
+        raise NotFound(f"there is no tenant {tenant}", hint=f"add it: sessiond serve tenant set {tenant}")
+    held, old = db.execute(f"SELECT held, tenant FROM users WHERE user = ?{db.for_update}", (user,)).fetchone()
+    db.execute("UPDATE users SET tenant = ? WHERE user = ?", (tenant, user))
+    for name, size in sorted([(old or "", -held), (tenant or "", held)]):
+        db.execute("UPDATE tenants SET held = held + ? WHERE tenant = ?", (size, name))
+
+
+def set_tenant(store: Store, tenant: str, *, quota: int | msgspec.UnsetType | None = msgspec.UNSET) -> None:
+    """Add a tenant, or change its quota; None removes the quota.
+
+    Raises:
+        SessiondError: the name is not valid.
+    """
+    check_user(tenant)
+    with store.write() as db:
+        db.execute("INSERT INTO tenants (tenant) VALUES (?) ON CONFLICT (tenant) DO NOTHING", (tenant,))
+        if quota is not msgspec.UNSET:
+            db.execute("UPDATE tenants SET quota = ? WHERE tenant = ?", (quota, tenant))
+        shown = "" if quota is msgspec.UNSET else audit.shown(quota)
+        audit.record(db, audit.operator(), "tenant.set", tenant, shown)
+
+
+def remove_tenant(store: Store, tenant: str) -> None:
+    """Remove a tenant that has no users.
+
+    Raises:
+        NotFound: there is no such tenant.
+        SessiondError: it has users.
+    """
+    with store.write() as db:
+        row = db.execute(f"SELECT tenant FROM tenants WHERE tenant = ?{db.for_update}", (tenant,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no tenant {tenant}", hint="see sessiond serve tenant list")
+        if db.execute("SELECT 1 FROM users WHERE tenant = ? LIMIT 1", (tenant,)).fetchone():
+            raise SessiondError(f"tenant {tenant} has users", hint="move them: sessiond serve user set NAME --tenant")
+        db.execute("DELETE FROM tenants WHERE tenant = ?", (tenant,))
+        audit.record(db, audit.operator(), "tenant.remove", tenant)
+
+
+def _is_known(db: Database, user: str) -> bool:
+    row = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM users WHERE user = :u) OR EXISTS (SELECT 1 FROM tokens WHERE user = :u)"
+        " OR EXISTS (SELECT 1 FROM invites WHERE user = :u)",
+        {"u": user},
+    ).fetchone()
+    return bool(row[0])
