@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from sessiond.cli import main
+from sessiond.cli.status_screen import screen
 from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.spool import sizes
 from sessiond.spool.archive_file import archive_bytes
-from sessiond.spool.sizes import MONTH_MS, SIZES, read_sizes
+from sessiond.spool.sizes import MONTH_MS, SIZES, Sizes, count_sizes, read_sizes
+from sessiond.status import read_status
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
 OTHER = "6" + SESSION[1:]
@@ -76,3 +79,34 @@ def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytes
     found = read_sizes(harness.spool.meta(SIZES))
     assert found is not None
     assert (found.tools, found.month) == ({"claude-code": first + second}, second)
+    assert found.months == {}  # what is found first may be years old
+
+
+def test_the_growth_of_each_month_is_kept(harness: DaemonHarness) -> None:
+    """From count to count, and less after something was erased. `status` shows the last two months."""
+
+    def count(day: str) -> Sizes:
+        harness.now_ms = int(datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp() * 1000)
+        for _ in count_sizes(harness.spool, harness.now_ms):
+            pass
+        found = read_sizes(harness.spool.meta(SIZES))
+        assert found is not None
+        return found
+
+    path = harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    first = Path(path).stat().st_size
+    assert count("2026-10-30").months == {}
+    harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
+    harness.settle()
+    added = Path(path).stat().st_size - first
+    assert count("2026-10-31").months == {"2026-10": added}
+    other = harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
+    harness.settle()
+    grown = count("2026-11-01")
+    assert grown.months == {"2026-10": added, "2026-11": Path(other).stat().st_size}
+    harness.forget(OTHER)
+    harness.settle()
+    assert count("2026-12-05").months == {**grown.months, "2026-12": -Path(other).stat().st_size}
+    screen_ = screen(read_status(None, {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state}))
+    assert f", +{Path(other).stat().st_size} B in Nov, -{Path(other).stat().st_size} B in Dec (claude-code" in screen_

@@ -38,6 +38,7 @@ BACKLOG = 1_000_000
 NUMBERS = {"sessions", "acked", "ongoing", "idle", "skipped"}
 NARROW, DIRECTORY = ("watch", "idle", "ongoing"), 12
 """Columns of the tools that a narrow terminal leaves out, in this order, until the directory has this width."""
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
 
 
@@ -114,11 +115,20 @@ def _acknowledged(totals: Totals) -> str:
 
 
 def _sizes(sizes: Sizes) -> str:
-    """Format how much was captured: in all, in the last month, and by the largest tools."""
+    """Format how much was captured: in all, its growth in this month and the last, and by the largest tools."""
     largest = sorted(sizes.tools.items(), key=lambda each: -each[1])
     named = ", ".join(f"{tool} {size(number)}" for tool, number in largest[:SHOWN])
     more = ", ..." if len(largest) > SHOWN else ""
-    return f"{size(sum(sizes.tools.values()))}, {size(sizes.month)} of it in 30 days ({named}{more})"
+    grown = "".join(f", {_signed(by)} in {name}" for name, by in _last_months(sizes))
+    return f"{size(sum(sizes.tools.values()))}{grown} ({named}{more})"
+
+
+def _signed(by: int) -> str:
+    return f"{'-' if by < 0 else '+'}{size(abs(by))}"
+
+
+def _last_months(sizes: Sizes) -> list[tuple[str, int]]:
+    return [(MONTHS[int(name[5:]) - 1], grown) for name, grown in list(sizes.months.items())[-2:]]
 
 
 def _verified(status: Status, last: Verification) -> str:

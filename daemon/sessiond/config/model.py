@@ -112,6 +112,9 @@ class ArchiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = 0
     """Size of the archive's file. When it is reached, nothing is dropped: new transcripts wait in the tools' files."""
+    keep: Backfill = "all"
+    """Age from which sessions are removed from the archive, if a configured endpoint has them too. While the archive is
+    the endpoint, nothing is removed."""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from sessiond.daemon.archive_keep import ArchiveKeep
 from sessiond.daemon.resources import Resources
 from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.read_client import ReadClient
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 UNREADABLE_RETRY = 600.0
 """Seconds after which an archive that could not be read is tried again, at the next identification of the endpoint."""
+DROPPING_CHECK = 1.0
+"""Seconds between two checks whether the process that removes old sessions has ended."""
+DROPPING_WAIT = 60.0
+"""Seconds that an erasure waits for it."""
 REFUSED_RETRY = 3600.0
 """Seconds after which sessions are tried again that the endpoint refused: its fault may have been repaired."""
 
@@ -34,6 +39,9 @@ class ArchiveCopy:
         self._configured = bool(resources.config.endpoint.url) and has_archive(resources.directory)
         self._failed_at: float | None = None
         self._retried_at = time.monotonic()
+        self._keep = ArchiveKeep(resources.spool, resources.directory, resources.config.archive.keep)
+        self._archive_id = ""
+        """The archive's id as an endpoint, once it was opened."""
         self._files = ""
         """The archive's files before it was opened; see `state.archive_files`."""
         with resources.spool.transaction():
@@ -48,7 +56,7 @@ class ArchiveCopy:
         Raises: EndpointError.
         """
         spool = self._resources.spool
-        if not self._configured:
+        if not self._configured or self._keep.running:
             return
         now = time.monotonic()
         if self._failed_at is not None:
@@ -90,6 +98,25 @@ class ArchiveCopy:
             self._fail(error)
             return BatchResult()
 
+    def drop_old(self) -> bool:
+        """Remove old sessions that the endpoint has too, in steps; return whether there is more to do at once."""
+        if self._keep.finish(self._archive_id):
+            return True
+        if self._failed_at is not None or not self._configured or not self._keep.wants_archive():
+            return False
+        if self._transfer is None:
+            self._transfer = self._make_transfer()
+        self._keep.compare_next(self._transfer)
+        self._archive_id = self._transfer.archive_id
+        if not self._keep.wants_archive():
+            self.close()
+            self._keep.remove_confirmed()
+        return True
+
+    def idle_seconds(self) -> float | None:
+        """Return the seconds until `drop_old` is due again; None if only another push gives a reason for it."""
+        return DROPPING_CHECK if self._keep.running else None
+
     @property
     def exists(self) -> bool:
         """Whether there is an archive beside the configured endpoint."""
@@ -97,6 +124,7 @@ class ArchiveCopy:
 
     def forget(self, session: UUID) -> Receipt:
         """Erase a session in the archive. Raises: ArchiveUnreadable."""
+        self._keep.finish(self._archive_id, wait=DROPPING_WAIT)
         if self._transfer is None:
             self._transfer = self._make_transfer()
         return self._transfer.forget(session)
@@ -116,6 +144,11 @@ class ArchiveCopy:
             # later, another process wrote to the archive. If they differ now, it is listed once more.
             with suppress(StateFull):
                 spool.set_meta(ARCHIVE_FILES, files)
+
+    def end(self) -> None:
+        """Stop serving the archive, and end the process that removes old sessions."""
+        self.close()
+        self._keep.close(self._archive_id)
 
     def _make_transfer(self) -> Transfer:
         from sessiond.daemon.archive import open_archive  # late: most machines have no archive beside an endpoint

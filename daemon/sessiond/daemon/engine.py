@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sessiond.config import Backlog as BacklogLimits
+from sessiond.config.units import parse_backfill
 from sessiond.daemon.capture_loop import CaptureLoop
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.messages import Hold, Inbox, Inboxes, Message, Ping, Stop
@@ -25,7 +26,7 @@ from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Thro
 from sessiond.errors import SpoolDamaged, StateFull
 from sessiond.ingest import Turn
 from sessiond.logs import hide
-from sessiond.spool.archive_file import ARCHIVE_LIMIT
+from sessiond.spool.archive_file import ARCHIVE_KEEP, ARCHIVE_LIMIT
 from sessiond.spool.translation import translated
 from sessiond.state import Lock
 from sessiond.watch import Watcher, WatchOptions
@@ -135,9 +136,11 @@ class Engine:
             main = self.inboxes.main
             limit, spool = self._settings.config.archive.max_bytes, self.resources.spool
             self._archive = Archive(self.resources.directory, lambda: main.put(Message.DIED), max_bytes=limit)
-            if spool.meta(ARCHIVE_LIMIT) != str(limit):
-                with suppress(StateFull):  # `status` warns of a full archive only after the next start
-                    spool.set_meta(ARCHIVE_LIMIT, str(limit))
+            age = parse_backfill(self._settings.config.archive.keep)
+            for key, value in ((ARCHIVE_LIMIT, str(limit)), (ARCHIVE_KEEP, "" if age is None else str(age))):
+                if spool.meta(key) != value:
+                    with suppress(StateFull):  # `status` warns of a full archive only after the next start
+                        spool.set_meta(key, value)
             url, token = self._archive.url, self._archive.token
         if token is not None:
             hide(token.reveal())

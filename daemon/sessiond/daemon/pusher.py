@@ -110,7 +110,7 @@ class Pusher:
                 self.archive.prepare()
             result = self._push_next()
             result = replace(result, forgotten=result.forgotten + learned)
-            if self.erasure.step():
+            if self.erasure.step() or (not result.more and self.archive.drop_old()):
                 result = replace(result, more=True)
             elif not self.archive.pending():
                 self.archive.close()  # an erasure may have opened it
@@ -162,6 +162,7 @@ class Pusher:
             self.retrying.seconds_until_identification(),
             self.erasure.idle_seconds(),
             self.confirmation.idle_seconds(),
+            self.archive.idle_seconds(),
         )
         return min((seconds for seconds in due if seconds is not None), default=None)
 
@@ -173,7 +174,7 @@ class Pusher:
 
     def close(self) -> None:
         """Close the connection, and stop serving the archive."""
-        self.archive.close()
+        self.archive.end()
         self.client.close()
 
     def _push_next(self) -> BatchResult:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ARCHIVE_LIMIT = "archive.max_bytes"
 """Meta key: the limit of the archive that the last daemon started; 0: none."""
+ARCHIVE_KEEP = "archive.keep"
+"""Meta key: seconds after which sessions of the archive are old, by the last daemon whose endpoint it is; "": never."""
 USER = "default"
 """The user that the archive's own token belongs to."""
 

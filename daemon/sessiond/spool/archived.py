@@ -102,8 +102,38 @@ class Archived:
                 (min(length, copied.lengths[generation]), generation + copied.shift, number),
             )
 
+    def old(self, before_ms: int, limit: int) -> list[ArchivedSession]:
+        """Return sessions that were copied and were last active before `before_ms`, here and in the archive."""
+        rows = self._db.execute(
+            "SELECT session, machine, bytes, active_ms FROM archived WHERE copied AND active_ms < ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM session WHERE uuid = archived.session AND session.active_ms >= ?1) LIMIT ?2",
+            (before_ms, limit),
+        )
+        return [
+            ArchivedSession(session=UUID(row[0]), machine_id=row[1], bytes=row[2], active_ms=row[3]) for row in rows
+        ]
+
+    def copy_again(self, each: ArchivedSession) -> None:
+        """Store that the endpoint lacks something of a session after all."""
+        self._db.execute(
+            "UPDATE archived SET copied = 0 WHERE session = ? AND machine = ?", (str(each.session), each.machine_id)
+        )
+
+    def mark_dropped(self, each: ArchivedSession, archive: str) -> None:
+        """Store that the archive no longer has a session. `archive` is its id as an endpoint.
+
+        What it acknowledged no longer counts: otherwise the session would be called safe if the archive were the
+        endpoint again.
+        """
+        self.remove(each)
+        self._db.execute(
+            "DELETE FROM acknowledged WHERE endpoint = ? AND stream IN (SELECT stream.id FROM stream"
+            " JOIN session ON session.id = stream.session WHERE uuid = ?)",
+            (archive, str(each.session)),
+        )
+
     def remove(self, each: ArchivedSession) -> None:
-        """Remove a session that is not to be copied: the user erased it."""
+        """Remove a session that is not to be copied: the user erased it, or the archive no longer has it."""
         self._db.execute("DELETE FROM archived WHERE session = ? AND machine = ?", (str(each.session), each.machine_id))
 
     def refuse(self, each: ArchivedSession, reason: str) -> None:

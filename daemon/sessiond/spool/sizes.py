@@ -1,9 +1,11 @@
-"""How many bytes of transcripts were captured, by tool and in the last month.
+"""How many bytes of transcripts were captured, by tool, and how they grow from month to month.
 
 Counting reads every stream, so the daemon does it once a day, in parts, and stores the result for `status`.
 """
 
 from __future__ import annotations
+
+import time
 
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 SIZES = "sizes"
 """Meta key: the last result, as JSON."""
 MONTH_MS = 30 * 86_400_000
+MONTHS = 24
+"""Months whose growth is kept."""
 PART = 500
 """Sessions that are counted at once: the other thread needs the spool in between."""
 
@@ -27,6 +31,9 @@ class Sizes(FrozenRecord):
     tools: dict[str, int] = {}  # noqa: RUF012 - each has its own
     month: int = 0
     """Bytes of sessions that were active in the 30 days before."""
+    months: dict[str, int] = {}  # noqa: RUF012
+    """By how many bytes the sum grew in each month (such as "2026-11", UTC), the latest last. What was found at the
+    first count is in none: it may be years old. Negative if more was erased than captured."""
 
 
 def count_sizes(spool: Spool, now_ms: int) -> Iterator[None]:
@@ -47,7 +54,17 @@ def count_sizes(spool: Spool, now_ms: int) -> Iterator[None]:
         if len(rows) < PART:
             break
         yield
-    spool.set_meta(SIZES, to_json(Sizes(at_ms=now_ms, tools=tools, month=month)))
+    months = _grown(read_sizes(spool.meta(SIZES)), sum(tools.values()), now_ms)
+    spool.set_meta(SIZES, to_json(Sizes(at_ms=now_ms, tools=tools, month=month, months=months)))
+
+
+def _grown(last: Sizes | None, total: int, now_ms: int) -> dict[str, int]:
+    """Return the growth by month, with what was added since the last count."""
+    if last is None:
+        return {}
+    name = time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
+    months = {**last.months, name: last.months.get(name, 0) + total - sum(last.tools.values())}
+    return dict(sorted(months.items())[-MONTHS:])
 
 
 def read_sizes(value: str | None) -> Sizes | None:

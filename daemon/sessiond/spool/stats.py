@@ -186,6 +186,16 @@ class Stats:
             behind_bytes=behind_bytes,
         )
 
+    def older(self, before_ms: int) -> tuple[int, int]:
+        """Return how many sessions were last active before this time, and how many of them their tools deleted."""
+        return (
+            self._one(f"SELECT count(*) FROM session WHERE record IS NOT NULL AND active_ms < {before_ms:d}"),
+            self._one(
+                "SELECT count(*) FROM session WHERE gone_ms IS NOT NULL AND record IS NOT NULL"
+                f" AND active_ms < {before_ms:d}"
+            ),
+        )
+
     def redactions(self) -> dict[str, int]:
         """Return the number of masked secrets by rule, most frequent first."""
         return dict(self._db.execute("SELECT rule, count FROM redaction ORDER BY count DESC, rule").fetchall())

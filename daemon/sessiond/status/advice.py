@@ -183,6 +183,15 @@ def _archive(status: Status) -> Iterator[Advice]:
             do="raise the limit, configure an endpoint, or erase old sessions: sessiond forget --before 90d",
             degraded=False,
         )
+    if status.archive_old and status.archive_age is not None:
+        days = max(round(status.archive_age / 86_400), 1)
+        yield Advice(
+            what=f"{_count(status.archive_old, 'session')} older than archive.keep"
+            f" {'is' if status.archive_old == 1 else 'are'} kept: no other endpoint has them"
+            + (f", {status.archive_old_only_here} not even their tools" if status.archive_old_only_here else ""),
+            do=f"configure an endpoint, which gets them first, or erase them: sessiond forget --before {days}d",
+            degraded=False,
+        )
 
 
 def _erasures(status: Status) -> Iterator[Advice]:

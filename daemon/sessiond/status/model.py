@@ -143,6 +143,12 @@ class Status(FrozenRecord):
     """The size of the built-in archive, while it is the endpoint and has a limit."""
     archive_max_bytes: int = 0
     """Its limit; 0: none."""
+    archive_old: int = 0
+    """Sessions older than `archive.keep`, while the built-in archive is the endpoint: nothing is removed then."""
+    archive_old_only_here: int = 0
+    """How many of them exist only in the archive, because their tool deleted them."""
+    archive_age: float | None = None
+    """`archive.keep` in seconds, while the built-in archive is the endpoint; None: everything is kept."""
     verification: Verification | None = None
     """The last comparison with the endpoint; None: there was none with this one."""
     unreadable: int = 0

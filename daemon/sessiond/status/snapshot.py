@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from sessiond import state
+from sessiond.clock import now_ms
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool, health
-from sessiond.spool.archive_file import ARCHIVE_LIMIT
+from sessiond.spool.archive_file import ARCHIVE_KEEP, ARCHIVE_LIMIT
 from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
 from sessiond.spool.safety import BOUND, State, Unsafe
@@ -45,6 +46,10 @@ class SpoolSnapshot(FrozenRecord):
     unreadable: int = 0
     sizes: Sizes | None = None
     archive_max_bytes: int = 0
+    archive_age: float | None = None
+    """Seconds after which sessions of the built-in archive are old, while it is the endpoint; None: never."""
+    archive_old: int = 0
+    archive_old_only_here: int = 0
     counts: list[ToolCount] = []  # noqa: RUF012 - each has its own
     lost: list[Unsafe] = []  # noqa: RUF012
     troubles: list[Trouble] = []  # noqa: RUF012
@@ -117,6 +122,9 @@ def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
         read["erasures"] = count_erasures(spool.connection, archive=archive)
         read["sizes"] = read_sizes(spool.meta(SIZES))
         read["archive_max_bytes"] = int(spool.meta(ARCHIVE_LIMIT) or 0)
+        if keep := spool.meta(ARCHIVE_KEEP):
+            read["archive_age"] = float(keep)
+            read["archive_old"], read["archive_old_only_here"] = spool.stats.older(now_ms() - int(float(keep) * 1000))
         read["verification"] = read_verification(spool.meta(RESULT))
         read["unreadable"] = count_unreadable(spool)
         read["redactions"] = spool.stats.redactions()

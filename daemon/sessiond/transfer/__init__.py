@@ -115,6 +115,18 @@ class Transfer:
         self._steps = None
         return self._reader().forget(session)
 
+    def is_whole(self, session: ArchivedSession) -> bool:
+        """Return whether the endpoint has everything that the archive has of a session, in all its generations.
+
+        Raises: EndpointError, ArchiveUnreadable.
+        """
+        return self._session_copier().is_whole(session)
+
+    @property
+    def archive_id(self) -> str:
+        """The id of the archive as an endpoint, once it was opened."""
+        return self._archive_id
+
     def close(self) -> None:
         """Stop serving the archive."""
         self._steps = self._copier = self._listed_for = None

@@ -80,6 +80,26 @@ class SessionCopier:
             self._set_aside(copy, error)
         return not copy.failed
 
+    def is_whole(self, session: ArchivedSession) -> bool:
+        """Return whether the endpoint has the record of a session, and every generation that the archive has.
+
+        This is true of a session that the archive does not have.
+
+        Raises: EndpointError, ArchiveUnreadable.
+        """
+        copy = SessionCopy(session=session)
+        stored, streams = self._stored(session)
+        try:
+            if stored is not None:
+                known = self._endpoint.session(session.machine_id, session.session)
+                if known.revision < stored.revision:
+                    return False
+            if not self._ask(copy, [each for each in streams if each.generations]):
+                return False
+            return all(map(self._reader.is_whole, copy.streams))
+        except NotFound:
+            return False
+
     def _lines(self, copy: SessionCopy) -> Iterator[wire.Push]:
         stored, streams = self._stored(copy.session)
         if not self._ask(copy, [each for each in streams if each.generations]):

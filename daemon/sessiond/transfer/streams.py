@@ -138,6 +138,10 @@ class StreamReader:
         went_on = remote.generation is not None and remote.generation >= number and not copy.shift
         return went_on and self._agree(copy, current.generation, current.length)
 
+    def is_whole(self, copy: StreamCopy) -> bool:
+        """Return whether the endpoint has all generations byte for byte, under these or higher numbers."""
+        return not self._missing(copy)
+
     def _begin(self, copy: StreamCopy, each: wire.Generation) -> wire.PushGeneration:
         return wire.PushGeneration(
             machine_id=copy.session.machine_id,

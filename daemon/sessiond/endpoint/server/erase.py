@@ -56,7 +56,7 @@ def erase(store: Store, order: Order) -> Receipt:
         store.lock_user(db, order.user or order.access.user)
         user, chosen = _authorize(db, order)
         before = _count_tombstones(db, user, order.session)
-        receipt, freed = _erase_rows(db, store, user, order.session, chosen)
+        receipt, freed = erase_rows(db, store, user, order.session, chosen)
         _add_tombstones(db, store, user, order.session, chosen, receipt.machines)
         added = ROW_SIZE * (_count_tombstones(db, user, order.session) - before)
         changes.take_positions(db, user, 0, added - freed)
@@ -89,7 +89,7 @@ def _authorize(db: Database, order: Order) -> tuple[str, list[str]]:
     return access.user, owned if order.machine is None else chosen
 
 
-def _erase_rows(db: Database, store: Store, user: str, session: str, chosen: list[str]) -> tuple[Receipt, int]:
+def erase_rows(db: Database, store: Store, user: str, session: str, chosen: list[str]) -> tuple[Receipt, int]:
     """Delete the rows; return a receipt, and the bytes that the user has fewer as `usage` counts them."""
     found: list[str] = []
     count = size = freed = 0

@@ -139,6 +139,20 @@ class SqliteStore:
                 raise StoreBusy("erased data is still in the write-ahead log, which is being read")
             self._writer.execute("DELETE FROM facts WHERE name = 'scrub'")
 
+    def compact(self) -> None:
+        """Make the file smaller if at least half of it is unused. That needs as much free space as the rest takes.
+
+        Raises:
+            StateFull: there is not enough; nothing has changed.
+            StoreBusy: a reader uses the store.
+        """
+        with self._turn, _translated():
+            (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
+            (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            if free * 2 >= pages:
+                self._writer.execute("VACUUM")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def read(self) -> Iterator[SqliteDatabase]:
         """Return a context with a read transaction, which sees one consistent state while others write.
