@@ -22,6 +22,7 @@ ON_EACH_STORE = {
     "test_invites",
     "test_reads",
     "test_quotas",
+    "test_audit",
 }
 """Modules whose tests run on each kind of store."""
 ON_SQLITE = {"test_its_bytes_are_in_no_file", "test_it_is_never_stored_again"}

@@ -1,14 +1,17 @@
-"""`sessiond serve user` and `serve tenant`: what users and tenants store, and their quotas."""
+"""`sessiond serve user` and `serve tenant`: what users and tenants store, and their quotas; `serve audit`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sessiond.cli.output import print_json, size, table, warn
+from sessiond.cli.output import print_json, size, table
+from sessiond.clock import now_ms
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ def run_user(store: Store, args: argparse.Namespace) -> int:
             raise ConfigError("nothing to change", hint="give --quota or --tenant")
         tenant = msgspec.UNSET if args.tenant is None else None if args.tenant == "none" else args.tenant
         accounts.set_user(store, args.name, quota=_setting(args.quota), tenant=tenant)
-        warn(f"changed user {args.name}")
+        _note(f"changed user {args.name}")
         return 0
     found = accounts.list_users(store)
     rows = [(each.user, each.tenant or "none", size(each.held), _limit(each.quota)) for each in found]
@@ -74,16 +77,41 @@ def run_tenant(store: Store, args: argparse.Namespace) -> int:
 
     if args.action == "set":
         accounts.set_tenant(store, args.name, quota=_setting(args.quota))
-        warn(f"tenant {args.name} is set; add users to it: sessiond serve user set USER --tenant {args.name}")
+        _note(f"tenant {args.name} is set; add users to it: sessiond serve user set USER --tenant {args.name}")
         return 0
     if args.action == "remove":
         accounts.remove_tenant(store, args.name)
-        warn(f"removed tenant {args.name}")
+        _note(f"removed tenant {args.name}")
         return 0
     found = accounts.list_tenants(store)
     rows = [(each.tenant, str(each.users), size(each.held), _limit(each.quota)) for each in found]
     empty = "no tenants; add one: sessiond serve tenant set TENANT --quota 100G"
     return _print(found, [("tenant", "users", "stored", "quota"), *rows], args.json, empty)
+
+
+def add_audit_arguments(audit: argparse.ArgumentParser, duration: Callable[[str], float]) -> None:
+    """Add the arguments of `serve audit`."""
+    audit.add_argument("--since", metavar="TIME", type=duration, help="only what happened in this time (12h, 30d)")
+    audit.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_audit(store: Store, args: argparse.Namespace) -> int:
+    """Run `serve audit` and return exit code 0. Raises: SessiondError."""
+    from sessiond.endpoint.server import audit
+
+    found = audit.list_entries(store, 0 if args.since is None else now_ms() - int(args.since * 1000))
+    if args.json:
+        print_json(found)
+    elif found:
+        rows = [(_time(each.at_ms), each.actor, each.action, each.subject, each.detail) for each in found]
+        print(table([("time", "by", "action", "of", "detail"), *rows], width=sys.maxsize))
+    else:
+        _note("nothing happened in this time" if args.since else "nothing happened yet")
+    return 0
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _or_none(convert: Callable[[str], int]) -> Callable[[str], int]:
@@ -114,5 +142,9 @@ def _print(found: Sequence[msgspec.Struct], rows: Sequence[tuple[str, ...]], as_
     elif found:
         print(table(rows, right=(2, 3), flexible=0))
     else:
-        warn(empty)
+        _note(empty)
     return 0
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -78,8 +78,10 @@ def _add_commands(parser: argparse.ArgumentParser) -> None:
     user = commands.add_parser("user", help="list users, and limit what each stores")
     tenant = commands.add_parser("tenant", help="limit what a group of users stores")
     more += accounts.add_user_arguments(user, _bytes) + accounts.add_tenant_arguments(tenant, _bytes)
+    audit = commands.add_parser("audit", help="list changes of rights, and what administrators read")
+    accounts.add_audit_arguments(audit, _duration)
     migrate = commands.add_parser("migrate", help="create or update the tables in PostgreSQL")
-    for each in (add, shown, revoke, rebind, adopt, invited, migrate, *more):
+    for each in (add, shown, revoke, rebind, adopt, invited, audit, migrate, *more):
         _add_data(each, argparse.SUPPRESS)
 
 
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
         commands = {"invite": invite.run, "user": accounts.run_user, "tenant": accounts.run_tenant, "token": _token}
+        commands["audit"] = accounts.run_audit
         return commands[args.serve_command](store, args)
     finally:
         store.close()

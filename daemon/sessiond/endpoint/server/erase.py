@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.erasure import Receipt
-from sessiond.endpoint.server import changes, machines, tokens, usage
+from sessiond.endpoint.server import audit, changes, machines, tokens, usage
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.decide import ALL_MACHINES
 from sessiond.endpoint.server.problems import HttpError
@@ -60,6 +60,9 @@ def erase(store: Store, order: Order) -> Receipt:
         _add_tombstones(db, store, user, order.session, chosen, receipt.machines)
         added = ROW_SIZE * (_count_tombstones(db, user, order.session) - before)
         changes.take_positions(db, user, 0, added - freed)
+        if user != order.access.user:
+            machine = order.machine or "all machines"
+            audit.record(db, order.access.name or "", "session.erase", user, f"{order.session} of {machine}")
         store.expect_scrub(db)
         # Numbers of streams are keys of the hashes.
         store.digests.clear()

@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sessiond.endpoint.server import problems, records, tokens
+from sessiond.endpoint.server import audit, problems, records, tokens
 from sessiond.endpoint.server.admission import Admission, ReleasingResponse
 from sessiond.endpoint.server.connections import KNOWN
 from sessiond.endpoint.server.last_uses import LastUses
@@ -25,7 +25,7 @@ from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import StateError
 
 LOOKUPS = 2
-"""Tokens that are looked up at the same time in a store that blocks."""
+"""Tokens that are looked up at the same time in a store that blocks, and entries of the audit log that are written."""
 Handler = Callable[[Request], Awaitable[Response]]
 Guarded = Callable[[Request, Access], Awaitable[Response]]
 Optional = Callable[[Request, Access | None], Awaitable[Response]]
@@ -80,6 +80,7 @@ class Guard:
                 raise HttpError(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self.uses.note(access)
             client = client_name(request)
+            await self._audit(request, access)
             if admission is not None:
                 admission.enter(client)
             try:
@@ -93,6 +94,22 @@ class Guard:
             return response if admission is None else ReleasingResponse(response, partial(admission.leave, client))
 
         return guarded
+
+    async def _audit(self, request: Request, access: Access) -> None:
+        """Record that an administrator reads another user's sessions, before anything of them is sent.
+
+        Raises:
+            StateError: the entry can't be written, so nothing is read.
+        """
+        user = request.query_params.get("user")
+        if ADMIN not in access.scopes or user in (None, access.user) or request.method == "DELETE":
+            return  # an erasure is recorded in its own transaction
+
+        def write() -> None:
+            with self._store.write() as db:
+                audit.record(db, access.name or "", "session.read", user or "", request.url.path)
+
+        await anyio.to_thread.run_sync(write, limiter=self._lookups)
 
     def optional(self, handler: Optional) -> Handler:
         """Return a handler that needs no token but refuses a wrong one, so that a client can check its token."""

@@ -13,7 +13,7 @@ import msgspec
 
 from sessiond import clock
 from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
-from sessiond.endpoint.server import tokens
+from sessiond.endpoint.server import audit, tokens
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.results import ItemError, check_machine
@@ -58,11 +58,15 @@ def add(
     if not 1 <= uses <= MAX_USES:
         raise SessiondError(f"--uses is {uses}, not 1 to {MAX_USES}")
     code, now_ms = PREFIX + secrets.token_urlsafe(24), clock.now_ms()
+    digest, joined = tokens.hash_secret(code), tokens.join(scopes)
     with store.write() as db:
-        db.execute(
-            "INSERT INTO invites (sha256, user, scopes, uses, used, made_ms, expires_ms) VALUES (?, ?, ?, ?, 0, ?, ?)",
-            (tokens.hash_secret(code), user, tokens.join(scopes), uses, now_ms, now_ms + int(lifetime * 1000)),
-        )
+        (number,) = db.execute(
+            "INSERT INTO invites (sha256, user, scopes, uses, used, made_ms, expires_ms) VALUES (?, ?, ?, ?, 0, ?, ?)"
+            " RETURNING invite",
+            (digest, user, joined, uses, now_ms, now_ms + int(lifetime * 1000)),
+        ).fetchall()[0]
+        shown = f"user {user}, scope {joined}, {uses} uses"
+        audit.record(db, audit.operator(), "invite.add", str(number), shown)
     return code
 
 
@@ -93,6 +97,7 @@ def revoke(store: Store, number: int) -> None:
     with store.write() as db:
         if not db.execute("DELETE FROM invites WHERE invite = ?", (number,)).rowcount:
             raise NotFound(f"no invitation has the number {number}", hint="see sessiond serve invite list")
+        audit.record(db, audit.operator(), "invite.revoke", str(number))
 
 
 def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
@@ -132,6 +137,10 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
                 ),
             )
             db.execute("UPDATE invites SET used = used + 1 WHERE invite = ?", (invite.number,))
+        scopes = tokens.join(invite.scopes)
+        audit.record(
+            db, f"invitation {invite.number}", "enrol", name, f"user {invite.user}, scope {scopes}, device {device}"
+        )
     return EnrolAnswer(token=secret, name=name, user=invite.user)
 
 

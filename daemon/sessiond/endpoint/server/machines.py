@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from sessiond.endpoint.server import audit
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.users import DEFAULT_USER
@@ -56,9 +57,10 @@ def adopt(store: Store, machine: str, user: str = DEFAULT_USER) -> Machine:
         row = db.execute(
             "UPDATE machines SET open = 1 WHERE user = ? AND machine = ? RETURNING device", (user, machine)
         ).fetchone()
-    if row is None:
-        raise NotFound(
-            f"no device of user {user} pushed as {machine}",
-            hint="the device's problem names the machine id; --user names another user",
-        )
+        if row is None:
+            raise NotFound(
+                f"no device of user {user} pushed as {machine}",
+                hint="the device's problem names the machine id; --user names another user",
+            )
+        audit.record(db, audit.operator(), "machine.adopt", machine, f"user {user}, from device {row[0]}")
     return Machine(user=user, machine=machine, device=row[0], open=True)

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond import clock
+from sessiond.endpoint.server import audit
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.users import DEFAULT_USER, check_user
@@ -123,6 +124,7 @@ def add(
             "INSERT INTO tokens (name, sha256, made_ms, user, scopes, expires_ms) VALUES (?, ?, ?, ?, ?, ?)",
             (name, hash_secret(secret), now_ms, user, join(scopes), expires_ms),
         )
+        audit.record(db, audit.operator(), "token.add", name, f"user {user}, scope {join(scopes)}")
     return secret
 
 
@@ -165,6 +167,7 @@ def revoke(store: Store, name: str) -> None:
     with store.write() as db:
         if not db.execute("DELETE FROM tokens WHERE name = ?", (name,)).rowcount:
             raise _unknown(name)
+        audit.record(db, audit.operator(), "token.revoke", name)
 
 
 def rebind(store: Store, name: str) -> None:
@@ -182,6 +185,7 @@ def rebind(store: Store, name: str) -> None:
             raise _unknown(name)
         released = [each for each in (*row[1].split(","), row[0]) if each]
         db.execute("UPDATE tokens SET device = NULL, released = ? WHERE name = ?", (",".join(released), name))
+        audit.record(db, audit.operator(), "token.rebind", name, f"released from device {row[0] or 'none'}")
 
 
 def find(db: Database, secret: str, others: Mapping[bytes, Access]) -> Access | None:
