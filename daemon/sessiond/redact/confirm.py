@@ -105,13 +105,16 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     if low == high:
         yield from dict.fromkeys([mark - low for mark in marks])
         return
-    seek = _seeker(shape.heads, shape.first, shape.behind)
+    if not shape.heads:
+        yield from _trigger_places(case, marks, low, high)
+        return
+    seek = _seeker(shape.heads)
     match = _trigger(shape.trigger)
     for first, last in _ranges(marks, low, high):
-        begin = max(0, first - 1)  # a look-behind sees the byte before
+        begin = max(0, first - 1)
         text = data[begin : last + HEAD]
         case.spend(1 + len(text) // 64)
-        for found in seek(text.lower() if shape.heads else text):
+        for found in seek(text.lower()):
             place = begin + found.start()
             if place < first:
                 continue
@@ -120,6 +123,19 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
             case.spend(1)
             if match(data, place):
                 yield place
+
+
+def _trigger_places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
+    """Yield where a trigger matches that may begin with too many bytes: a step in Python for each would take longer."""
+    data, shape = case.sight.data, case.rule.shape
+    find = _trigger_finder(shape.trigger, shape.behind)
+    for first, last in _ranges(marks, low, high):
+        case.spend(1 + (last - first) // 32)
+        for found in find(data, first, last + shape.high):
+            if found.start() > last:
+                break
+            case.spend(1)
+            yield found.start()
 
 
 def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -134,10 +150,8 @@ def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
 
 
 @functools.cache
-def _seeker(heads: tuple[bytes, ...], first: str, behind: str) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
+def _seeker(heads: tuple[bytes, ...]) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
     """Return a function that finds each position where a trigger may begin, overlapping ones as well."""
-    if not heads:
-        return re.compile(f"(?<={behind}){first}".encode() if behind else first.encode()).finditer
     arms = []
     for one in sorted({head[:1] for head in heads}):
         more = {head[1:] for head in heads if head[:1] == one}
@@ -149,6 +163,13 @@ def _seeker(heads: tuple[bytes, ...], first: str, behind: str) -> Callable[[byte
         )
         arms.append(re.escape(one) + (b"(?=" + b"|".join(ways) + b")" if b"" not in more else b""))
     return re.compile(b"|".join(arms), re.DOTALL).finditer
+
+
+@functools.cache
+def _trigger_finder(expression: str, behind: str) -> Callable[[bytes, int, int], Iterator[re.Match[bytes]]]:
+    """Return a function that finds each position where a trigger matches, overlapping ones as well."""
+    before = f"(?<={behind})" if behind else ""
+    return re.compile(f"{before}(?=(?:{expression}))".encode(), re.DOTALL).finditer
 
 
 @functools.cache

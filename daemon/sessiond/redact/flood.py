@@ -1,8 +1,9 @@
 """Masks a window that may have too many secrets: all of its text, whatever it is.
 
-It takes a few passes over the bytes and no step in Python for a secret, a string or an escape. JSON stays valid: its
-structure, its escapes and white space are kept. Everything else becomes stars, names and ordinary words as well, and
-each digit of a number becomes 1.
+It takes a few passes over the bytes and no step in Python for a secret, a string or an escape. Everything becomes
+stars, names and ordinary words as well, and JSON stays valid. A record that lies in the window as a whole becomes an
+object with one member, `{"****":1}`. Of a part of a longer record, the structure, line breaks and white space are kept,
+and each digit of a number becomes 1.
 """
 
 from __future__ import annotations
@@ -12,28 +13,22 @@ import re
 from sessiond.redact.cover import fit
 
 # Bytes that no text in UTF-8 holds. They stand for bytes that must not become stars.
-_MARKERS = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9\xfa\xfb\xfc\xfd"
-_MARKED = b"\\bfnrt"
-_MARKER_OF = dict(zip(_MARKED, _MARKERS, strict=False))
+_MARKERS = b"\xc0\xc1\xf5\xf6\xf7\xf8\xf9"
 _WITHOUT_MARKERS = bytes.maketrans(_MARKERS, b"*" * len(_MARKERS))
-_UNMARKED = bytes.maketrans(_MARKERS[: len(_MARKED)], _MARKED)
-_PAIR = bytes((_MARKER_OF[0x5C],)) * 2
-# Of other escapes, such as that of a quote, an escaped backslash is left.
-_ESCAPES = [(b"\\%c" % byte, b"\\%c" % _MARKER_OF[byte]) for byte in b"bfnrt"]
-_ESCAPES += [(b"\\%c" % byte, _PAIR) for byte in b'"/u']
-_MARKED_OF = [dict(_ESCAPES).get(b"\\%c" % byte, b"\\%c" % byte) for byte in range(256)]
-_STARS = bytes(byte if byte <= 0x20 or byte in b'\x7f\\"' or byte in _MARKERS else 0x2A for byte in range(256))
+_LINE_BREAK, _LITERALS = _MARKERS[:2], _MARKERS[2:]
+_KEPT = bytes(range(0x21)) + b'"\x7f' + _LITERALS
+_STARS = bytes(byte if byte in _KEPT else 0x2A for byte in range(256))
+_STARS = _STARS[: _LINE_BREAK[0]] + b"\\n" + _STARS[_LINE_BREAK[1] + 1 :]
 _ONES = bytes.maketrans(b"023456789", b"1" * 9)
 _ONES_AND_E = bytes.maketrans(b"023456789E", b"1" * 9 + b"e")
 _PUNCTUATION = b",:{}[].+-"
 _ALL_BUT_PUNCTUATION = bytes(byte if byte in _PUNCTUATION or byte == 0x31 else _STARS[byte] for byte in range(256))
-_ALL_BUT_SIGNS = _ONES.translate(_ALL_BUT_PUNCTUATION).translate(_UNMARKED)
-_SIGNS = _ONES.translate(_ALL_BUT_PUNCTUATION)
+_ALL_BUT_SIGNS = _ONES.translate(_ALL_BUT_PUNCTUATION)
 _SIGNS = _PUNCTUATION + b"0123456789 \t\r\n"
 _OUTSIDE = _PUNCTUATION + b"0123456789eE \t\r\n"
 _WORDS = [
     (word, bytes((marker,)) * len(word))
-    for word, marker in zip((b"true", b"false", b"null", b"Infinity", b"NaN"), _MARKERS[len(_MARKED) :], strict=True)
+    for word, marker in zip((b"true", b"false", b"null", b"Infinity", b"NaN"), _LITERALS, strict=True)
 ]
 _OUTSIDE_LETTERS = _OUTSIDE + b"".join(word for word, _ in _WORDS)
 _SAMPLE = 64
@@ -42,7 +37,6 @@ _POWER = re.compile(rb"1e[+-]?1")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _LITERAL_BEFORE = re.compile(rb"[A-Za-z0-9.+-]{0,16}\Z")
 _LITERAL = re.compile(rb"[A-Za-z0-9.+-]{0,16}")
-_BYTES_OF_AN_ESCAPE = 32  # on average, above which a step for each escape is faster than passes over all of the text
 _BYTES_OF_A_STRING = 12  # on average, below which dividing the text at each quote takes too long
 _SHORTEST_STRING = 8  # bytes on average, below which the parts would take too much memory
 _SHORTEST_RECORD = 64  # bytes of a record on average, from which on each record may be treated by itself
@@ -75,35 +69,41 @@ def region(data: bytes, low: int, high: int, reach: int) -> tuple[int, int]:
 def mask_all(data: bytes, start: int, end: int) -> bytes:
     """Return what is put instead of `data[start:end]`, which ends as `region()` makes it."""
     text = data[start:end]
+    records = text.count(b"\n{")
+    # Only at the top level does a line end with a brace and the next one begin with one.
+    if not records or text.count(b"}\n{") != records or text.count(b"\n", 0, -1) != records:
+        return _mask_text(text)
+    first, *middle, last = text.split(b"\n{")
+    begins = text[:1] == b"{" and (start == 0 or data[start - 2 : start] == b"}\n")
+    first = b"{" + _members(len(first) - 1) if begins else _mask_text(first)
+    ends = last.endswith((b"}", b"}\n")) and (end == len(data) or data[end : end + 1] == b"{")
+    whole = len(last) - last.endswith(b"\n")
+    last = _members(whole) + last[whole:] if ends else _mask_text(b"{" + last)[1:]
+    return b"\n{".join([first, *[_members(len(record)) for record in middle], last])
+
+
+def _members(size: int) -> bytes:
+    """Return a member of an object and the end of the object, in `size` bytes."""
+    return b'"' + b"*" * (size - 5) + b'":1}' if size >= 5 else b" " * (size - 1) + b"}"
+
+
+def _mask_text(text: bytes) -> bytes:
+    """Return a text without its letters and digits; it may be a part of a record."""
     if not text.isascii():
         text = text.translate(_WITHOUT_MARKERS)
-    escaped = b"\\" in text
-    if escaped:
-        text = _mark_escapes(text)
+    if b"\\" in text:
+        # No quote is escaped any longer, and no escape but that of a line break is left.
+        text = text.replace(b"\\\\", b"**").replace(b'\\"', b"**").replace(b"\\n", _LINE_BREAK)
     quotes = text.count(b'"')
     if quotes * _BYTES_OF_A_STRING > len(text):
         if quotes * _SHORTEST_STRING < len(text) and _is_without_words(text):
             return text.translate(_ALL_BUT_SIGNS)
-        masked = _mask_words(text)
-        return masked.translate(_UNMARKED) if escaped else masked
+        return _mask_words(text)
     whole = _mask_json(text)
     if whole is None and text.count(b"\n{") < len(text) // _SHORTEST_RECORD:
         # One that is no JSON must not make the others invalid.
         whole = b"\n".join([_mask_json(line) or line.translate(_STARS) for line in text.split(b"\n")])
-    masked = whole or text.translate(_STARS)
-    return masked.translate(_UNMARKED) if escaped else masked
-
-
-def _mark_escapes(text: bytes) -> bytes:
-    """Return a text with markers instead of backslashes and of the letters of escapes."""
-    if text.count(b"\\") * _BYTES_OF_AN_ESCAPE < len(text):
-        parts = text.split(b"\\")
-        if b"" not in parts[1:]:
-            return parts[0] + b"".join([_MARKED_OF[part[0]] + part[1:] for part in parts[1:]])
-    text = text.replace(b"\\\\", _PAIR)
-    for escape, marked in _ESCAPES:
-        text = text.replace(escape, marked)
-    return text
+    return whole or text.translate(_STARS)
 
 
 def _is_without_words(text: bytes) -> bool:

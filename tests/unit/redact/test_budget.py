@@ -224,3 +224,28 @@ def test_masking_all_leaves_no_letter_of_a_text() -> None:
         ):
             left = mask_all(data, 0, len(data))
             assert not [word for word in text.split() if len(word) > 1 and word.encode() in left]
+
+
+def test_a_whole_record_becomes_an_object_with_one_member() -> None:
+    """Neither a step for each of its strings is needed then, nor one for each escape. Shorter records become empty."""
+    data = b'{"a":1}\n{"key":"a\\nb\\"","c":[1]}\n{ }\n{"b":[{"c":"x}\\n{y"}]}\n'
+    covered = mask_all(data, 0, len(data))
+    assert re.fullmatch(rb'\{"\*":1\}\n\{"\*+":1\}\n\{ \}\n\{"\*+":1\}\n', covered)
+    assert list(map(len, covered.splitlines())) == list(map(len, data.splitlines()))
+    start, end = data.index(b"key"), data.rindex(b"b")
+    inner = data[:start] + mask_all(data, start, end) + data[end:]
+    assert [bool(json.loads(part)) for part in inner.splitlines()] == [True, True, False, True]
+    assert len(inner) == len(data) and b"b\\" not in inner
+
+
+@pytest.mark.parametrize(
+    "text", ['[\n{"a": "secret"},\n{"b": 2}\n]', '{"a": {"b": "x"}\n}\n{"c":\n{"d": 1}}\n{"e": 2}']
+)
+def test_lines_that_only_look_like_records_stay_json(text: str) -> None:
+    """A document over several lines keeps its lines and its structure."""
+    covered = mask_all(text.encode(), 0, len(text))
+    assert b"secret" not in covered and covered.count(b"\n") == text.count("\n") and len(covered) == len(text)
+    decoder, position = json.JSONDecoder(), 0
+    while position < len(covered):
+        _, position = decoder.raw_decode(covered.decode(), position)
+        position += 1
