@@ -70,6 +70,8 @@ LAYOUTS = {
     "goose: lines": ("goose/1.0-lines", ".jsonl"),
     "goose: the first schema": ("goose/1.10-imported", "sessions.db"),
     "goose: schema 15": ("goose/schema-15", "CREATE TABLE usage_ledger"),
+    "gptme: a full output beside the conversation": ("gptme/0.35", "tool-outputs/shell/"),
+    "gptme: branches and views": ("gptme/0.33", "branches/main-undo-0.jsonl"),
     "grok-build: a log of updates, a summary beside it": ("grok-build/1.0-fork", "/summary.json"),
     "grok-build: rewinds": ("grok-build/1.0-fork", "rewind_marker"),
     "grok-build: subagents": ("grok-build/1.0-fork", "/subagents/"),

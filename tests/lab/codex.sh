@@ -7,7 +7,7 @@ I=$LAB/codex-$VER
 npm_install $I @openai/codex@$VER codex
 BIN=$I/node_modules/.bin/codex
 W=$(mktemp -d $LAB/run-codex.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
-cd $R; T=90
+cd $R; T=360
 conf() { mkdir -p $W/$1/.codex; [ -e $W/$1/.codex/config.toml ] || cat > $W/$1/.codex/config.toml <<EOT
 model = "gpt-5"
 model_provider = "stub"

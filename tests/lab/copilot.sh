@@ -5,7 +5,7 @@ OUT=${1:?OUTDIR}; VER=${2:-1.0.102}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pw
 node22; I=$LAB/copilot-$VER
 npm_install $I @github/copilot@$VER copilot; BIN=$I/node_modules/.bin/copilot
 W=$(mktemp -d $LAB/run-copilot.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
-cd $R; T=90
+cd $R; T=360
 E() { mkdir -p $W/$1/.cache; [ -d $LAB/copilot/home/.cache/copilot ] && [ ! -e $W/$1/.cache/copilot ] && ln -s $LAB/copilot/home/.cache/copilot $W/$1/.cache/copilot; echo env -i HOME=$W/$1 PATH=$PATH22 LANG=C.UTF-8 TERM=xterm-256color COPILOT_OFFLINE=true COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:$PORT/v1 COPILOT_PROVIDER_API_KEY=dummy COPILOT_MODEL=${MODEL:-gpt-5} HTTPS_PROXY=http://127.0.0.1:$PORT NO_PROXY=127.0.0.1,localhost ${EXTRA_ENV:-}; }
 cp_() { local n=$1; shift; timeout $T $(E $n) $BIN "$@" </dev/null 2>$W/$n.err | cut -c1-160 | head -3; }
 cpx() { local n=$1; shift; timeout $T $STRACE -o $OUT/_trace/$n.strace $(E $n) $BIN "$@" </dev/null 2>$W/$n.err | cut -c1-160 | head -3; }

@@ -5,7 +5,7 @@ OUT=${1:?OUTDIR}; VER=${2:-0.61.0}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd
 node22; I=$LAB/gemini-cli-$VER
 npm_install $I @google/gemini-cli@$VER gemini; BIN=$I/node_modules/.bin/gemini
 export STUB_AGENT=codebase_investigator; W=$(mktemp -d $LAB/run-gemini.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
-cd $R; T=90
+cd $R; T=360
 case $VER in 0.[56]?.*) PX="HTTPS_PROXY=http://127.0.0.1:$PORT NO_PROXY=127.0.0.1,localhost";; *) PX="NO_UPDATE=1";; esac
 conf() { mkdir -p $W/$1/.gemini; [ -e $W/$1/.gemini/settings.json ] || echo '{"selectedAuthType":"gemini-api-key","security":{"auth":{"selectedType":"gemini-api-key"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false'"${GEN:-}"'},"privacy":{"usageStatisticsEnabled":false},"telemetry":{"enabled":false},"usageStatisticsEnabled":false,"disableAutoUpdate":true}' > $W/$1/.gemini/settings.json; }
 E() { echo env -i HOME=$W/$1 PATH=$PATH22 LANG=C.UTF-8 TERM=xterm-256color GEMINI_API_KEY=dummy GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:$PORT $PX GEMINI_CLI_TRUST_WORKSPACE=true ${EXTRA_ENV:-}; }

@@ -147,7 +147,7 @@ def _run_script(run: Run, home: str, out: Path, log_path: Path) -> str:
     command = ["bash", str(HERE / run.script), str(out), run.version]
     with log_path.open("wb") as log:
         subprocess.run(
-            command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1500, check=False
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=3600, check=False
         )
     return log_path.read_text(errors="replace")
 

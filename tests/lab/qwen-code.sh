@@ -5,7 +5,7 @@ OUT=${1:?OUTDIR}; VER=${2:-0.24.4}; mkdir -p "$OUT/_trace"; OUT=$(cd "$OUT"; pwd
 node22; I=$LAB/qwen-code-$VER
 PATH=$PATH22 npm_install $I @qwen-code/qwen-code@$VER qwen; BIN=$I/node_modules/.bin/qwen
 W=$(mktemp -d $LAB/run-qwen.XXXXXX); one_home $W; R=$W/repo; mkrepo $R; STUB_CWD=$R start_stub $W
-cd $R; T=90
+cd $R; T=360
 conf() { mkdir -p $W/$1/.qwen; [ -e $W/$1/.qwen/settings.json ] || echo '{"selectedAuthType":"openai","security":{"auth":{"selectedType":"openai"},"folderTrust":{"enabled":false}},"general":{"disableAutoUpdate":true,"enableAutoUpdate":false},"privacy":{"usageStatisticsEnabled":false},"telemetry":{"enabled":false},"disableAutoUpdate":true}' > $W/$1/.qwen/settings.json; }
 E() { echo env -i HOME=$W/$1 PATH=$PATH22 LANG=C.UTF-8 TERM=xterm-256color OPENAI_API_KEY=dummy OPENAI_BASE_URL=http://127.0.0.1:$PORT/v1 OPENAI_MODEL=${MODEL:-qwen3-coder-plus} HTTPS_PROXY=http://127.0.0.1:$PORT NO_PROXY=127.0.0.1,localhost QWEN_CODE_SUPPRESS_YOLO_WARNING=1 ${EXTRA_ENV:-}; }
 qx() { local n=$1; shift; conf $n; timeout $T $(E $n) $BIN "$@" </dev/null 2>$W/$n.err | cut -c1-200 | tail -2; }

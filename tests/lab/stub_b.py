@@ -55,6 +55,7 @@ WRITE = [
     "file_editor",
     "create_new_file",
     "editor",
+    "save",
 ]
 SUB = ["task", "Task", "agent", "Agent", "new_task", "subagent", "dispatch_agent", "use_subagents", "Subagent"]
 

@@ -24,6 +24,8 @@ from sessiond.sources.user_dirs import unique_paths
 # The names of branches may contain hyphens and dots, but no slash.
 FILE = re.compile(r"([^/]+)/(?:conversation|((?:branches|views)/[^/]+))\.jsonl", re.DOTALL)
 KNOWN = frozenset([*ROLES, "system"])
+INJECTED = re.compile(rb'"(?:\s|\\[nrt])*<system>')
+"""How a prompt begins that the tool wrote itself, with the role `user`."""
 TOKENS = ("usage.", "")
 """The places of the tokens in a message's metadata: in `usage`, or in older versions beside it."""
 
@@ -47,16 +49,20 @@ class Gptme(BaseSource):
 
     tool: ClassVar[str] = "gptme"
     variables: ClassVar[tuple[str, ...]] = ("GPTME_LOGS_HOME",)
-    versions: ClassVar[tuple[str, ...]] = ("0.33.0",)
+    versions: ClassVar[tuple[str, ...]] = ("0.33.0", "0.35.1")
     local_ids: ClassVar[bool] = True  # the id is a date with a random name, or one that the user gave
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, branch or parent is stored",
         "events.jsonl and events of branches, which repeat the messages, are not read",
         "config.toml, which may hold keys, is read for the title and the working directory only",
     )
-    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/events\.jsonl",)
+    other_files: ClassVar[tuple[str, ...]] = (r"[^/]+/(?:.*[./])?events\.jsonl",)
     side_files: ClassVar[tuple[SideFiles, ...]] = (
-        SideFiles(r"(?P<id>[^/]+)/(?P<name>files/[^/]+|model_selection_trace\.json)", "attached files"),
+        # Everything else in the directory of a conversation: files/, tool-outputs/ and records of what was left out.
+        SideFiles(
+            r"(?P<id>[^/]+)/(?P<name>(?!config\.toml|workspace/|(?:.*[./])?events\.jsonl).+)",
+            "attached files, full outputs, notes",
+        ),
     )
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -67,7 +73,7 @@ class Gptme(BaseSource):
         default = f"{dirs.data}/gptme/gptme/logs" if dirs.platform == "win32" else f"{dirs.data}/gptme/logs"
         for path in unique_paths(own, xdg, f"{dirs.home}/.local/share/gptme/logs", default):
             # `workspace` is a project, or a link to one.
-            yield Root(path=path, depth=2, skip=frozenset(["workspace"]))
+            yield Root(path=path, depth=5, skip=frozenset(["workspace"]))
 
     def unit(self, relative: str) -> Unit | None:
         """Return the unit of a conversation, of a branch that was left by an edit, or of a compacted view."""
@@ -90,7 +96,7 @@ class Gptme(BaseSource):
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a message. What the tool adds, outputs of commands too, has the role `system`."""
         message = parse(MESSAGE, record)
-        role = message_role(message.role, message.content)
+        role = message_role(message.role, message.content, injected=INJECTED)
         # Messages have no ids. A fork copies their times, and two messages rarely have the same one.
         key = f"{message.timestamp}.{digest(bytes(message.content))}" if message.timestamp else None
         return Entry(

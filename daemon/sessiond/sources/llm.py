@@ -57,6 +57,7 @@ class Llm(BaseSource):
         "no version, folder or branch is stored",
         "the content of attachments, and requests and answers as the API's JSON, are not read",
         "the table `log` of versions before 0.9 is not read",
+        "settings beside the database: keys.json, which holds keys, *.yaml and *.txt",
     )
     session_like: ClassVar[str] = r"logs[^/]*\.db(?:\.[\w.-]+)?"
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>logs\.db)(?:-wal)?")
