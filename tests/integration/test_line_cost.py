@@ -1,15 +1,19 @@
-"""What one more line of a session costs, counted in statements of SQLite: time depends on the machine."""
+"""What one more line of a session costs, in statements of SQLite and calls of Python: time depends on the machine."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from sessiond.daemon.work_queue import Work
 from sessiond.endpoint.server import running
 from support.capture import Lab, lab, write
 from support.harness import TOKEN
@@ -32,6 +36,23 @@ def counted(made: Lab) -> Iterator[Counter[str]]:
         yield found
     finally:
         connection.set_trace_callback(None)
+
+
+@contextmanager
+def counted_calls() -> Iterator[Counter[str]]:
+    """Yield the files whose functions this thread calls meanwhile, each with the number of calls."""
+    found = Counter[str]()
+    before = sys.getprofile()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            found[frame.f_code.co_filename] += 1
+
+    sys.setprofile(count)
+    try:
+        yield found
+    finally:
+        sys.setprofile(before)
 
 
 @pytest.fixture
@@ -68,3 +89,26 @@ def test_pushing_a_line_takes_few_statements(made: Lab) -> None:
     assert made.resources.spool.stats.waiting().segments == 0
     assert found["COMMIT"] == 1
     assert found.total() <= 22, found
+
+
+def test_a_line_takes_few_calls(made: Lab) -> None:
+    """Most of the code runs once in a while and is cold then: each call costs a microsecond and more."""
+    with counted_calls() as capturing:
+        work = made.queue.next(time.monotonic())
+        while isinstance(work, Work):
+            made.capture_loop.do(work)
+            work = made.queue.next(time.monotonic())
+    with counted_calls() as pushing:
+        made.engine.upload_loop.push_all()
+    assert made.resources.spool.stats.waiting().segments == 0
+    assert capturing.total() <= 640, capturing.most_common(20)
+    assert pushing.total() <= 580, pushing.most_common(20)
+
+
+def test_a_changed_path_is_compared_with_no_root(made: Lab, tmp_path: Path) -> None:
+    """There are hundreds of roots, and tools write many files that are no sessions."""
+    for name in ("short.txt", "other.txt"):
+        made.report(str(tmp_path / "home" / name))
+    with counted_calls() as found:
+        made.report(str(tmp_path / "home" / "notes.txt"))
+    assert found.total() < 60, found.most_common(20)

@@ -166,7 +166,7 @@ class CaptureLoop:
         if self.config_files is not None and self.config_files.has(path):
             self._inboxes.main.put(Message.EDITED)
             return True
-        if self._resources.is_registry(path):
+        if path in self._resources.registries:
             self._inboxes.main.put(Message.MOVED)
         return False
 

@@ -52,20 +52,16 @@ class Resources(msgspec.Struct, kw_only=True):
     directories: list[str] = []
     """The working directories named by sessions, read when there were `counted` sessions."""
     counted: int = 0
+    registries: set[str] = msgspec.field(default_factory=set)
+    """The tools' files that list further roots. Each change is compared with them."""
+
+    def __post_init__(self) -> None:
+        self._note_registries(self.roots)
 
     @property
     def watched(self) -> list[WatchedRoot]:
         """The roots for the watcher."""
         return [WatchedRoot(root=root, owner=source.tool) for source, root in self.roots]
-
-    @property
-    def registries(self) -> set[str]:
-        """Return the tools' files that list further roots."""
-        return {f"{root.path}/{root.registry}" for _, root in self.roots if root.registry}
-
-    def is_registry(self, path: str) -> bool:
-        """Return whether a path is one of `registries`, without listing them: this is asked for each change."""
-        return any(root.registry and path == f"{root.path}/{root.registry}" for _, root in self.roots)
 
     def roots_changed(self) -> bool:
         """Return whether the tools name other roots now than when the resources were opened."""
@@ -111,10 +107,14 @@ class Resources(msgspec.Struct, kw_only=True):
 
     def _add(self, new: list[tuple[Source, Root]], watcher: Watcher | None) -> list[WatchedRoot]:
         self.roots += new
+        self._note_registries(new)
         watched = [WatchedRoot(root=root, owner=source.tool) for source, root in new]
         if watched and watcher is not None:
             watcher.add(watched)
         return watched
+
+    def _note_registries(self, roots: Iterable[tuple[Source, Root]]) -> None:
+        self.registries |= {f"{root.path}/{root.registry}" for _, root in roots if root.registry}
 
     def release_memory(self) -> None:
         """Release memory after a scan or a backlog: from here on there are only single lines to read."""

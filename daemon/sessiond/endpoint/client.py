@@ -60,12 +60,14 @@ class Client:
         self._token = token
         self._device_id = device_id
         self._addresses: dict[str, httpx.URL] = {}
-        self._headers = {
-            "User-Agent": f"sessiond/{__version__}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            wire.DEVICE_HEADER: str(device_id),
-        }
+        self._headers = httpx.Headers(
+            {
+                "User-Agent": f"sessiond/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                wire.DEVICE_HEADER: str(device_id),
+            }
+        )
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._transport = transport or make_transport(self.url, ca_file)
@@ -167,7 +169,9 @@ class Client:
     ) -> tuple[httpx.Response, bytes]:
         """Send a request; return its response and the body as it was sent. Raises: EndpointError."""
         extensions = {DEADLINE: self._timeout, ON_SENT: self._count_sent}
-        request = httpx.Request(method, address, headers=self._headers | headers, content=body, extensions=extensions)
+        request = httpx.Request(method, address, headers=self._headers, content=body, extensions=extensions)
+        for name, value in headers.items():
+            request.headers[name] = value
         try:
             response = self._transport.handle_request(request)
             return response, answers.content_of(response)

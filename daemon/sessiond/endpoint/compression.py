@@ -65,11 +65,13 @@ class CompressingTransport(httpx.BaseTransport):
         return response
 
     def _send(self, request: httpx.Request, body: bytes, encoding: str) -> httpx.Response:
-        headers = httpx.Headers(request.headers)
+        headers = request.headers.copy()
         headers["Content-Encoding"] = encoding
         headers["Content-Length"] = str(len(body))
+        # `content` instead of `stream` would make the headers once more, which the request has already.
+        stream = httpx.ByteStream(body)
         return self._transport.handle_request(
-            httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
+            httpx.Request(request.method, request.url, headers=headers, stream=stream, extensions=request.extensions)
         )
 
     def _note_features(self, response: httpx.Response) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.deadline import DeadlineTimer
+from sessiond.endpoint.direct import DirectTransport
 from sessiond.endpoint.transport import DeadlineTransport
 from sessiond.errors import Unreachable
 
@@ -61,15 +63,20 @@ def test_one_thread_serves_all_requests() -> None:
     assert threading.active_count() == before
 
 
-class Late(httpx.HTTPTransport):
+class Late(httpx.BaseTransport):
     """A transport that connects only after the deadline, as a slow name lookup does."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self.close = transport.close  # type: ignore[method-assign]
+        self._transport = transport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         threading.Event().wait(0.4)
-        return super().handle_request(request)
+        return self._transport.handle_request(request)
 
 
-def test_a_connection_that_comes_after_the_deadline_is_cut() -> None:
+@pytest.mark.parametrize("network", [lambda: DirectTransport(None, idle=60.0), httpx.HTTPTransport])
+def test_a_connection_that_comes_after_the_deadline_is_cut(network: Callable[[], httpx.BaseTransport]) -> None:
     """There was no connection to abort at the deadline, and headers that arrive byte by byte would never time out."""
     cut = threading.Event()
 
@@ -87,7 +94,7 @@ def test_a_connection_that_comes_after_the_deadline_is_cut() -> None:
         server = threading.Thread(target=drip)
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        client = Client(url, None, device_id=uuid.uuid4(), timeout=0.2, transport=DeadlineTransport(Late()))
+        client = Client(url, None, device_id=uuid.uuid4(), timeout=0.2, transport=DeadlineTransport(Late(network())))
         with pytest.raises(Unreachable, match="in time"):
             client.about()
         client.close()
