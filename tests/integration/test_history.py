@@ -158,6 +158,17 @@ def test_a_kill_before_the_checkpoint_repeats_no_line(harness: DaemonHarness) ->
     assert harness.held(FIRST, "prompts") == b"".join(encode(prompt(text)) for text in ("one", "two", "three"))
 
 
+def test_a_new_prompt_is_captured_although_earlier_ones_are_to_be_sent_again(harness: DaemonHarness) -> None:
+    """All lines of the session are read for that, in the same turn."""
+    path = harness.write(CLAUDE, prompt("weave a scarf"))
+    harness.settle()
+    with harness.spool.transaction():
+        harness.spool.connection.execute("UPDATE stream SET queued = 0, acked = 0")
+    harness.write(CLAUDE, prompt("longer", at_ms=NOW_MS - DAY_MS + 60_000))
+    harness.ingest(path)
+    assert count(harness) == (True, 2)
+
+
 def test_a_line_that_is_being_written_is_left_until_its_end(harness: DaemonHarness) -> None:
     whole = encode(prompt("two"))
     path = harness.write(CLAUDE, prompt("one"), whole[:20])

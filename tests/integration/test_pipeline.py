@@ -136,7 +136,15 @@ def test_a_file_that_is_put_back_without_change_is_no_longer_gone(harness: Daemo
     content = Path(path).read_bytes()
     os.unlink(path)
     harness.settle()
-    harness.write(CLAUDE, content)
+    path = harness.write(CLAUDE, content)
+    harness.settle()
+    assert harness.held_sessions()[SESSION]["gone_at"] is None
+
+    directory = os.path.dirname(path)
+    os.rename(directory, f"{harness.home}/away")
+    harness.settle()
+    assert harness.held_sessions()[SESSION]["gone_at"] is not None
+    os.rename(f"{harness.home}/away", directory)  # nothing of the file has changed: it is not even opened
     harness.settle()
     assert harness.held_sessions()[SESSION]["gone_at"] is None
 

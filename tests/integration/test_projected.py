@@ -375,6 +375,13 @@ def test_transcripts_that_wait_are_caught_up(harness: DaemonHarness, store: Stor
 # Documents
 
 
+def test_records_that_are_read_together_are_pushed_together(harness: DaemonHarness) -> None:
+    """One segment up to its limit, not one a record: each costs a row, a frame and a line of a request."""
+    path = document(harness, "a.json", {A: [f"said {number}" for number in range(100)]})
+    harness.ingest(path)
+    assert harness.spool.stats.waiting().segments == 1
+
+
 def document(harness: DaemonHarness, name: str, sessions: Mapping[str, list[str]], mode: str = "wb") -> str:
     content = {key: [json.loads(said(text)) for text in texts] for key, texts in sessions.items()}
     return harness.write(f".made/{name}", json.dumps(content).encode(), mode=mode)

@@ -124,6 +124,23 @@ def test_another_endpoint_gets_a_restored_session_at_once(
         second.client.close()
 
 
+def test_a_new_endpoint_at_the_same_address_gets_a_restored_session(
+    first: DaemonHarness, second: DaemonHarness, tmp_path: Path
+) -> None:
+    """Its id alone shows that it lacks what the first machine pushed."""
+    begin(first)
+    restore(second)
+    second.settle()
+    second.close()
+    with running(str(tmp_path / "other"), token=TOKEN) as other:
+        second.endpoint = other
+        second.open()
+        second.settle()
+        second.settle()  # the endpoint has answered since the last scan
+        assert second.held(SESSION) == read(restored_path(second))
+        second.client.close()
+
+
 def test_an_endpoint_that_was_set_back_gets_a_restored_session(first: DaemonHarness, second: DaemonHarness) -> None:
     """It may lack what the first machine pushed before."""
     begin(first)

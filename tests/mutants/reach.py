@@ -45,7 +45,7 @@ SUITES = {
         "tests/integration/test_outbox_delivery.py",
         "tests/process/test_hostile_endpoint.py",
     ),
-    "ingest": ("tests/unit/ingest/test_*.py", "tests/integration/test_*.py"),
+    "ingest": ("tests/unit/ingest/test_*.py", "tests/integration/test_*.py", "tests/unit/cli/test_verify_command.py"),
     "spool": ("tests/unit/spool/test_*.py", "tests/integration/test_*.py"),
     "upload": ("tests/unit/upload/test_*.py", "tests/integration/test_*.py", "tests/unit/cli/test_verify_command.py"),
     "redact": ("tests/unit/redact/test_*.py", "tests/integration/test_privacy.py"),

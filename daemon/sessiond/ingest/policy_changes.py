@@ -171,7 +171,6 @@ def _settle(context: IngestContext, waiting: list[tuple[Frame, bytes]], masked: 
                 context.spool.catalog.replace_frame(frame.id, zstd.compress(replacement, LEVEL))
                 _digest_again(context, frame, replacement)
                 changed += 1
-        context.spool.outbox.invalidate_size()
     waiting.clear()
     return changed
 
@@ -179,7 +178,7 @@ def _settle(context: IngestContext, waiting: list[tuple[Frame, bytes]], masked: 
 def _digest_again(context: IngestContext, frame: Frame, data: bytes) -> None:
     """Store the digests of what is queued now of each extent in a frame.
 
-    Of an extent that is not wholly in it, no digest is known any more: nothing that the endpoint has will equal it.
+    Of an extent that is not wholly in it, it is not known any more whether something is masked.
     """
     catalog, digest, end = context.spool.catalog, context.digest, frame.offset + frame.length
     if catalog.stream(frame.stream).generation != frame.generation:

@@ -65,7 +65,7 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
         healed += outcomes[Outcome.HEALED]
         full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
         restored = store_batch(context, answer.batch, answer.previous)
-        more = bool(healed or full or postponed or restored) or context.spool.outbox.has_due()
+        more = bool(healed or restored) or context.spool.outbox.has_due()
         result_of_all = BatchResult(
             sessions=sessions,
             segments=segments,

@@ -112,6 +112,13 @@ def test_a_record_in_pieces_is_decoded_up_to_a_limit(
         assert pieces[-1].record == (record + b"\n" if decoded else None)
 
 
+@pytest.mark.parametrize(("size", "given"), [(3000, True), (3001, False)])
+def test_records_are_given_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, size: int, given: bool) -> None:
+    monkeypatch.setattr(content_module, "MAX_RECORD", 3000)
+    content = Records([b"a", b"x" * (size - 1), b"b"], Digest(1))
+    assert [len(chunk.data) for chunk in content.records(0)] == [2, *([size] if given else []), 2]
+
+
 def test_only_records_without_an_end_are_remembered(tmp_path: Path) -> None:
     """A thousand files that end with a newline would push the search through a long record out of memory."""
     searches = Endings()

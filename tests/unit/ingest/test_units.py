@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sessiond.ingest import locate
@@ -17,7 +18,7 @@ from sessiond.ingest.units import open_unit
 from sessiond.reader import Digest
 from sessiond.sources import find_sources
 from sessiond.sources.base import Root
-from support.harness import SESSION, claude, encode
+from support.harness import SESSION, claude, daemon_harness, encode
 
 CLAUDE = next(source for source in find_sources() if source.tool == "claude-code")
 LONG = b'{"x": "' + b"x" * LONG_RECORD + b'"}'
@@ -125,3 +126,11 @@ def test_the_native_id_is_searched_at_the_beginning_alone(content: Writer) -> No
     assert first_native_id(CLAUDE, before) == SESSION
     behind = content(*[block] * (HEAD // len(block) + 4), claude(SESSION, 1))
     assert first_native_id(CLAUDE, behind) is None
+
+
+@pytest.mark.parametrize(("tool", "scope"), [("elia", "laptop"), ("claude-code", "")])
+def test_ids_that_are_unique_on_one_machine_only_belong_to_it(tmp_path: Path, tool: str, scope: str) -> None:
+    """Two machines may both have a chat 1 of elia. An id of Claude Code is the same session wherever it is."""
+    source = next(each for each in find_sources() if each.tool == tool)
+    with daemon_harness(tmp_path) as harness:
+        assert msgspec.structs.replace(harness.ingesting, machine_id="laptop").scope(source) == scope
