@@ -6,16 +6,13 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessiond.cli import accounts, invite
-from sessiond.clock import now_ms
+from sessiond.cli import accounts, invite, tokens
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
-    from sessiond.endpoint.server.tokens import Token
 
 HELP = "run a sync endpoint of your own"
 PORT = 8377
@@ -44,6 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="ask each device to wait so long between two pushes (1s, 2m), for thousands of devices",
     )
+    parser.add_argument(
+        "--trust-proxy",
+        metavar="CIDR",
+        action="append",
+        default=[],
+        help="address of a proxy that signs people in; they may read (may be repeated)",
+    )
+    parser.add_argument(
+        "--user-header",
+        metavar="NAME",
+        default="X-Forwarded-User",
+        help="its header with the user's name (default: %(default)s)",
+    )
     parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
     _add_commands(parser)
@@ -52,36 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="serve_command", metavar="[COMMAND]")
     token = commands.add_parser("token", help="add, list and revoke tokens")
-    actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="create a token and print it, only once")
-    add.add_argument("name", metavar="NAME", help="name of the token, such as the name of the machine that uses it")
-    add.add_argument("--user", metavar="USER", default="default", help="owner of the token (default: %(default)s)")
-    add.add_argument(
-        "--scope",
-        metavar="LIST",
-        type=_scopes,
-        default=["push", "read"],
-        help="any of push, read and admin (default: push,read)",
-    )
-    add.add_argument("--expires", metavar="TIME", type=_duration, help="lifetime (90d, 12h); default: unlimited")
-    shown = actions.add_parser("list", help="list the tokens")
-    shown.add_argument("--json", action="store_true", help="print JSON")
-    revoke = actions.add_parser("revoke", help="revoke a token")
-    revoke.add_argument("name", metavar="NAME")
-    rebind = actions.add_parser("rebind", help="take a token from its device; another one gets it")
-    rebind.add_argument("name", metavar="NAME")
+    more = tokens.add_arguments(token, _scopes, _duration)
     adopt = commands.add_parser("adopt", help="allow another device to take over a machine id")
     adopt.add_argument("machine_id", metavar="MACHINE_ID")
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
     invited = commands.add_parser("invite", help="make a code with which a new device gets a token")
-    more = invite.add_arguments(invited, _scopes, _duration)
+    more += invite.add_arguments(invited, _scopes, _duration)
     user = commands.add_parser("user", help="list users, and limit what each stores")
     tenant = commands.add_parser("tenant", help="limit what a group of users stores")
     more += accounts.add_user_arguments(user, _bytes) + accounts.add_tenant_arguments(tenant, _bytes)
     audit = commands.add_parser("audit", help="list changes of rights, and what administrators read")
     accounts.add_audit_arguments(audit, _duration)
     migrate = commands.add_parser("migrate", help="create or update the tables in PostgreSQL")
-    for each in (add, shown, revoke, rebind, adopt, invited, audit, migrate, *more):
+    for each in (adopt, invited, audit, migrate, *more):
         _add_data(each, argparse.SUPPRESS)
 
 
@@ -102,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.serve_command == "adopt":
             return _adopt(store, args.machine_id, args.user)
-        commands = {"invite": invite.run, "user": accounts.run_user, "tenant": accounts.run_tenant, "token": _token}
+        commands = {"invite": invite.run, "user": accounts.run_user, "tenant": accounts.run_tenant, "token": tokens.run}
         commands["audit"] = accounts.run_audit
         return commands[args.serve_command](store, args)
     finally:
@@ -138,55 +131,12 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             access_log=args.access_log,
             store_url=args.store,
             push_interval=args.push_interval,
+            trust_proxy=tuple(args.trust_proxy),
+            user_header=args.user_header,
         ),
         listening=None if args.announce else lambda url: _warn(f"serving {served} at {url}"),
     )
     return 0
-
-
-def _token(store: Store, args: argparse.Namespace) -> int:
-    from sessiond.endpoint.server import tokens
-
-    if args.action == "add":
-        print(tokens.add(store, args.name, user=args.user, scopes=args.scope, lifetime=args.expires))
-        _warn("the token is shown only once; store it in a file of mode 0600 (endpoint.token_file)")
-    elif args.action == "revoke":
-        tokens.revoke(store, args.name)
-        _warn(f"revoked {args.name}")
-    elif args.action == "rebind":
-        tokens.rebind(store, args.name)
-        _warn(f"released {args.name}: the next other device that pushes with it gets it")
-    elif args.json:
-        from sessiond.cli.output import print_json
-
-        print_json(tokens.list_tokens(store))
-    else:
-        _print_tokens(tokens.list_tokens(store))
-    return 0
-
-
-def _print_tokens(found: list[Token]) -> None:
-    """Print a table of tokens; an empty one is a line on stderr."""
-    if not found:
-        _warn("no tokens; add one: sessiond serve token add NAME")
-        return
-    rows = [("name", "user", "scope", "device", "created", "last used", "expires")]
-    for token in found:
-        expires = "never" if token.expires_ms is None else _day(token.expires_ms)
-        rows.append(
-            (
-                token.name,
-                token.user,
-                ",".join(token.scopes),
-                "none yet" if token.device is None else token.device,
-                _day(token.made_ms),
-                "never" if token.used_ms is None else _minute(token.used_ms),
-                "expired" if token.expires_ms is not None and token.expires_ms <= now_ms() else expires,
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _adopt(store: Store, machine: str, user: str) -> int:
@@ -279,14 +229,6 @@ def _interval(text: str) -> float:
         if 0 <= seconds <= LONGEST:
             return seconds
     raise argparse.ArgumentTypeError(f"{text} is not a time of at most 5 minutes, such as 1s or 2m")
-
-
-def _minute(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%MZ")
-
-
-def _day(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _warn(line: str) -> None:

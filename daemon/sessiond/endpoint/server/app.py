@@ -37,6 +37,7 @@ from sessiond.endpoint.server.query import Query, device_id, valid_name
 from sessiond.endpoint.server.reads import Reader, ReadHandlers, json_response
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
+from sessiond.endpoint.server.trusted_proxy import TrustedProxy
 from sessiond.endpoint.wire import (
     BATCH_HEADER,
     DEVICE_HEADER,
@@ -68,6 +69,15 @@ FEATURES = (
 )
 
 
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an endpoint serves its store."""
+
+    limits: Limits = Limits()
+    pace: Pace | None = None
+    access_log: bool = False
+    proxy: TrustedProxy | None = None
+
+
 class Endpoint:
     """The requests of protocol v1 over one store.
 
@@ -79,14 +89,14 @@ class Endpoint:
         store: Store,
         *,
         secrets: tuple[str, ...] = (),
-        limits: Limits | None = None,
+        settings: Settings | None = None,
         bodies: body.Bodies | None = None,
-        pace: Pace | None = None,
     ) -> None:
+        settings = settings or Settings()
         self.store = store
-        self._pace = pace
-        self.limits = limits or Limits()
-        self._guard = Guard(store, secrets)
+        self._pace = settings.pace
+        self.limits = settings.limits
+        self._guard = Guard(store, secrets, settings.proxy)
         self._reader = Reader(store)
         self._pushes = Pushes(store, self.limits, self._guard.uses)
         self._read_admission = Admission(READS_WAITING, READS_OF_ONE)
@@ -254,14 +264,13 @@ def build(
     store: Store,
     *,
     secrets: tuple[str, ...] = (),
-    limits: Limits | None = None,
+    settings: Settings | None = None,
     bodies: body.Bodies | None = None,
-    access_log: bool = False,
-    pace: Pace | None = None,
 ) -> Starlette:
     """Return the ASGI application over a store."""
-    endpoint = Endpoint(store, secrets=secrets, limits=limits, bodies=bodies, pace=pace)
-    observed = Middleware(metrics.Observed, endpoint.requests, access_log=access_log)
+    settings = settings or Settings()
+    endpoint = Endpoint(store, secrets=secrets, settings=settings, bodies=bodies)
+    observed = Middleware(metrics.Observed, endpoint.requests, access_log=settings.access_log)
     return Starlette(
         routes=endpoint.routes(),
         exception_handlers=problems.HANDLERS,

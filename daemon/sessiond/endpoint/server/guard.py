@@ -21,6 +21,7 @@ from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device_id
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, Access
+from sessiond.endpoint.server.trusted_proxy import TrustedProxy
 from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import StateError
 
@@ -32,9 +33,13 @@ Optional = Callable[[Request, Access | None], Awaitable[Response]]
 
 
 class Guard:
-    """Finds the token of each request. `secrets` are tokens that are accepted in addition to those in the store."""
+    """Finds the access of each request: by its token, or by the user that a trusted proxy names.
 
-    def __init__(self, store: Store, secrets: tuple[str, ...] = ()) -> None:
+    `secrets` are tokens that are accepted in addition to those in the store.
+    """
+
+    def __init__(self, store: Store, secrets: tuple[str, ...] = (), proxy: TrustedProxy | None = None) -> None:
+        self._proxy = proxy
         self.uses = LastUses()
         self._store = store
         self._lookups = anyio.CapacityLimiter(LOOKUPS)
@@ -43,10 +48,11 @@ class Guard:
         self._secrets = {tokens.hash_secret(secret): owner for secret in secrets}
 
     async def authenticate(self, request: Request) -> Access:
-        """Return the access that the token of a request gives.
+        """Return the access that a request has. A token counts more than a user that a proxy names.
 
         Raises:
-            HttpError: 401, there is no token or it is not accepted; 400, the request gives two lengths.
+            HttpError: 401, there is no token or it is not accepted; 400, the request gives two lengths, or the proxy's
+                header is not valid.
             Expired: the token has expired.
         """
         if "transfer-encoding" in request.headers and "content-length" in request.headers:
@@ -54,7 +60,9 @@ class Guard:
             raise HttpError(400, "malformed", "two lengths of one body", headers={"Connection": "close"})
         scheme, secret = _credentials(request)
         found = None
-        if scheme == "bearer":
+        if "authorization" not in request.headers:
+            found = None if self._proxy is None else self._proxy.authenticate(request)
+        elif scheme == "bearer":
             if self._store.blocking:
                 found = await anyio.to_thread.run_sync(self._find, secret, limiter=self._lookups)
             else:
@@ -79,7 +87,8 @@ class Guard:
             if access.scopes.isdisjoint(scopes):
                 raise HttpError(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self.uses.note(access)
-            client = client_name(request)
+            # People behind a proxy have its address, but not a common share of the endpoint.
+            client = client_name(request) if "authorization" in request.headers else access.name or ""
             await self._audit(request, access)
             if admission is not None:
                 admission.enter(client)
@@ -116,7 +125,9 @@ class Guard:
 
         @wraps(handler)
         async def open_to_all(request: Request) -> Response:
-            access = await self.authenticate(request) if "authorization" in request.headers else None
+            proxied = self._proxy is not None and self._proxy.authenticate(request) is not None
+            authenticated = proxied or "authorization" in request.headers
+            access = await self.authenticate(request) if authenticated else None
             return await handler(request, access)
 
         return open_to_all

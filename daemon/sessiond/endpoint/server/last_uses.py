@@ -25,7 +25,7 @@ class LastUses:
 
     def note(self, access: Access) -> bool:
         """Record that a token is used now. Return whether the time should be written soon."""
-        if access.name is None:
+        if access.name is None or not access.digest:  # it is not a token of the store
             return False
         now_ms = clock.now_ms()
         with self._lock:

@@ -19,13 +19,14 @@ from sessiond.atomic import atomic_write
 from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.pace import Pace
 from sessiond.endpoint.server import tokens
-from sessiond.endpoint.server.app import build
+from sessiond.endpoint.server.app import Settings, build
 from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
 from sessiond.endpoint.server.opening import serving_store
 from sessiond.endpoint.server.server import GRACE, Server, in_thread
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.trusted_proxy import USER_HEADER, TrustedProxy
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import ConfigError, StateError
 
@@ -51,6 +52,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A PostgreSQL database that is served instead of the directory."""
     push_interval: float = 0.0
     """Seconds that a device is asked to leave between two pushes; 0: it pushes at once."""
+    trust_proxy: tuple[str, ...] = ()
+    """Networks of proxies that authenticate people."""
+    user_header: str = USER_HEADER
+    """The header in which they name the user."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -85,12 +90,13 @@ def running(
             closing.enter_context(StoreLock(str(data_dir)))
         store = SqliteStore(str(data_dir), quota=quota)
         closing.callback(store.close)
-        yield closing.enter_context(running_store(store, token, port, limits=limits))
+        settings = None if limits is None else Settings(limits=limits)
+        yield closing.enter_context(running_store(store, token, port, settings=settings))
 
 
 @contextmanager
 def running_store(
-    store: Store, token: str | None = None, port: int = 0, *, limits: Limits | None = None
+    store: Store, token: str | None = None, port: int = 0, *, settings: Settings | None = None
 ) -> Iterator[Running]:
     """Serve a store as `running` does. The caller closes it.
 
@@ -101,7 +107,7 @@ def running_store(
     with ExitStack() as closing:
         listener = closing.enter_context(_listening("127.0.0.1", port))
         url = _url("http", listener)
-        closing.enter_context(in_thread(Server(build(store, secrets=(token,), limits=limits)), listener))
+        closing.enter_context(in_thread(Server(build(store, secrets=(token,), settings=settings)), listener))
         # The socket is already listening: a request that arrives before the event loop runs waits for it.
         yield Running(url, token, store)
 
@@ -123,6 +129,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
     if options.tls_key is not None:
         _check_private(options.tls_key, "the key")
+    proxy = TrustedProxy(options.trust_proxy, options.user_header) if options.trust_proxy else None
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
         timeout = PARENT_TIMEOUT if options.until_eof else 0.0
@@ -133,7 +140,8 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         raise_limit()
         interval = round(options.push_interval * 1000)
         pace = Pace(push_interval_ms=interval) if interval else None
-        app = build(store, secrets=(token,) if token else (), access_log=options.access_log, pace=pace)
+        settings = Settings(access_log=options.access_log, pace=pace, proxy=proxy)
+        app = build(store, secrets=(token,) if token else (), settings=settings)
         server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key)
         _end_at_signals(server)
         if options.until_eof:

@@ -48,6 +48,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # X-Forwarded-For would replace the address of any client on this host
                 date_header=False,  # uvicorn updates it in the polling loop, which does not run here
                 timeout_graceful_shutdown=GRACE,
                 ssl_certfile=tls_cert,

@@ -49,9 +49,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     scopes: frozenset[str]
     name: str | None = None
-    """The token's name; None for the token of `--token-file`, which is never bound to a device."""
+    """The token's name, or that of a user of single sign-on. None: the token of `--token-file`, which is never bound to
+    a device."""
     digest: bytes = b""
-    """The hash of its secret; empty for that token."""
+    """The hash of its secret; empty for what is not in the store."""
     device: UUID | None = None
     released: str = ""
     """The devices that it was released from, separated by commas."""
