@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h11
 import httpx
 import pytest
 import uvicorn
@@ -23,7 +22,15 @@ from endpoint_lines import DEVICE, Pusher, append, serving
 from starlette.responses import JSONResponse
 from uvicorn.server import ServerState
 
-from sessiond.endpoint.server.connections import KNOWN, Connection, Connections, Phase, Timeouts
+from sessiond.endpoint.server.connections import (
+    KNOWN,
+    MAX_HEAD,
+    MAX_PIPELINED,
+    Connection,
+    Connections,
+    Phase,
+    Timeouts,
+)
 from sessiond.endpoint.server.listener import MAX_CONNECTIONS, RESERVED, most_connections
 
 DEVICE_LINE = f"Sessiond-Device: {DEVICE}\r\n"
@@ -112,7 +119,7 @@ class Transport:
 def connect(connections: Connections, address: str = "192.0.2.1") -> tuple[Connection, Loop, Transport]:
     """Accept a connection that exists in this test only."""
     loop, transport = Loop(), Transport()
-    config = uvicorn.Config(JSONResponse({}), http="h11", ws="none", log_config=None)
+    config = uvicorn.Config(JSONResponse({}), http="httptools", ws="none", log_config=None)
     made = Connection(
         config=config,
         server_state=ServerState(),
@@ -128,8 +135,6 @@ def connect(connections: Connections, address: str = "192.0.2.1") -> tuple[Conne
 def answer(connection: Connection) -> None:
     """Answer the request as an application does."""
     cycle = connection.cycle
-    connection.conn.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
-    connection.conn.send(h11.EndOfMessage())
     cycle.response_started = cycle.response_complete = True
     connection.on_response_complete()
 
@@ -185,6 +190,67 @@ def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None
     assert loop.timers == [timer]
     loop.fire()
     assert transport.state == "closing"
+
+
+def test_headers_have_a_limit() -> None:
+    """The parser keeps a header until it ends, so one without an end would use up the memory."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(HALF)
+    for _ in range(MAX_HEAD // 1000):
+        connection.data_received(b"x" * 1000)
+    assert transport.sent == b""
+    connection.data_received(b"x" * 1000)
+    assert transport.sent.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(transport.sent.partition(b"\r\n\r\n")[2])["type"] == "too-large"
+    assert (transport.state, loop.due(), connection.phase) == ("closing", [12], Phase.CLOSING)
+    sent = transport.sent
+    connection.data_received(b"x" * 100_000)
+    assert transport.sent == sent
+
+
+def test_what_follows_a_body_has_a_limit() -> None:
+    """Trailers are parsed like headers, and nothing reads them. A body may have any length."""
+    connection, _, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(b"POST /v1/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(100):
+        connection.data_received(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+    connection.data_received(b"0\r\n")
+    headers = list(connection.headers)
+    for _ in range(MAX_HEAD // 1000):
+        connection.data_received(b"X-Trailer: " + b"x" * 987 + b"\r\n")
+    assert (connection.headers, transport.state) == (headers, "open")
+    connection.data_received(b"X-Trailer: " + b"x" * 987 + b"\r\n")
+    assert transport.state == "closing"
+
+
+def test_few_requests_may_wait_for_the_answer_to_an_earlier_one() -> None:
+    """Each of them takes memory before its token is looked up."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(WHOLE * (MAX_PIPELINED + 1))
+    assert (len(loop.tasks), transport.state) == (1, "open")
+    connection.data_received(WHOLE)
+    assert transport.sent.startswith(b"HTTP/1.1 400 ")
+    assert transport.state == "closing"
+
+
+UPGRADE = b" /v1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+def test_a_request_for_another_protocol_is_answered_in_this_one() -> None:
+    """curl asks for HTTP/2 in this way. What follows such a request is not parsed, so the connection ends with it."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(b"GET" + UPGRADE + b"\r\n")
+    assert (len(loop.tasks), connection.cycle.keep_alive, transport.state) == (1, False, "open")
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"])
+def test_a_body_that_would_not_be_parsed_is_refused(body: bytes) -> None:
+    """A push without its lines would be answered like an empty one."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(b"POST" + UPGRADE + body)
+    assert transport.sent.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(transport.sent.partition(b"\r\n\r\n")[2])["type"] == "malformed"
+    assert (loop.tasks, transport.state) == ([], "closing")
 
 
 def test_an_answer_that_is_not_taken_is_cut_off() -> None:

@@ -1,7 +1,8 @@
 """Timeouts of connections, and the choice of the one to drop when there are too many.
 
 uvicorn limits only how long a connection may be idle after an answer. This module also limits the time for the headers,
-for the rest of a refused body, for an answer that the client does not read, and for closing.
+for the rest of a refused body, for an answer that the client does not read, and for closing. It limits the bytes of the
+headers and the requests that a client sends before the answers, because uvicorn's parser keeps both in memory.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import asyncio
 import enum
 import logging
 from collections import Counter
+from http import HTTPStatus
 from typing import Any, cast
 
-import h11
 import msgspec
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sessiond.endpoint.wire import HttpProblem
 
@@ -23,6 +24,13 @@ LOGGER = logging.getLogger("uvicorn.error.requests")
 LOGGER.setLevel(logging.ERROR)
 KNOWN = "sessiond.known"
 """Key in a request's scope: the request came with an accepted token."""
+MAX_HEAD = 64 << 10
+"""Bytes that may arrive in a row without completing the headers, or belonging to a body: headers and trailers."""
+MAX_PIPELINED = 8
+"""Requests of one connection that wait for the answer to an earlier one."""
+
+LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
+"""The headers of a request with a body."""
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +66,19 @@ class Phase(enum.IntEnum):
     """The request is complete and not answered yet. The connection is then never dropped."""
 
 
-class Connection(H11Protocol):
-    """A uvicorn connection with additional timeouts."""
+class Part(enum.Enum):
+    """The part of a request that is being received."""
+
+    HEADERS = enum.auto()
+    BODY = enum.auto()
+
+
+class Refused(Exception):
+    """A request that is not handled. The parser stops there, and the answer is 400."""
+
+
+class Connection(HttpToolsProtocol):
+    """A uvicorn connection with additional timeouts and limits."""
 
     def __init__(self, *arguments: Any, connections: Connections, address: str, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -68,6 +87,9 @@ class Connection(H11Protocol):
         self.address = address
         self.number = 0
         """The count of connections when this one was accepted: a lower number is older."""
+        self._part: Part | None = None
+        self._overhead = 0
+        """Bytes that arrived since the parser last completed headers or found a part of a body."""
         self._known = False
         self._open = connections
         self._timer: asyncio.TimerHandle | None = None
@@ -90,14 +112,45 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._overhead += len(data)
         super().data_received(data)
-        self._update(received=True)
+        if self._overhead > MAX_HEAD and not self.transport.is_closing():
+            self.transport.write(problem_answer(431, "too-large", f"the headers have more than {MAX_HEAD} bytes"))
+            self.transport.close()
+        self._update()
+
+    def on_message_begin(self) -> None:
+        self._known = self.known  # the next line replaces the scope
+        super().on_message_begin()
+        self._part = Part.HEADERS
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part is Part.HEADERS:  # nothing needs the trailers after a body
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Refused
+        # The parser stops after the headers of a request for another protocol.
+        if self.parser.should_upgrade() and any(name in LENGTHS for name, _ in self.headers):
+            raise Refused
+        self._part, self._overhead = Part.BODY, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._part, self._overhead = None, 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self._known = self.known
         super().on_response_complete()
         self._unset_keepalive_if_required()  # `_update` has its own timer, also for data that follows an answer
-        self._update(received=bool(self.conn.trailing_data[0]))
+        self._update()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -112,7 +165,7 @@ class Connection(H11Protocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        self._update(received=False)
+        self._update()
 
     def abort(self) -> None:
         """Close at once and discard unsent data."""
@@ -123,17 +176,17 @@ class Connection(H11Protocol):
         else:
             self._open.cancel(self)
 
-    def _update(self, *, received: bool) -> None:
-        """Enter the phase that matches the connection's state; `received`: bytes of an incomplete request arrived."""
+    def _update(self) -> None:
+        """Enter the phase that matches the connection's state."""
         timeouts = self._open.timeouts
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None until the first request
         if self.transport.is_closing():
             self._enter(Phase.CLOSING, timeouts.close)
         elif cycle is not None and not cycle.response_complete:
             self._enter(Phase.BODY if cycle.more_body else Phase.WORKING, None)
-        elif self.conn.their_state is not h11.IDLE:
+        elif self._part is Part.BODY:
             self._enter(Phase.REST, timeouts.rest)
-        elif received or self.phase is Phase.HEADERS:
+        elif self._part is Part.HEADERS or cycle is None:
             self._enter(Phase.HEADERS, timeouts.headers)
         else:
             self._enter(Phase.IDLE, timeouts.idle)
@@ -150,10 +203,18 @@ class Connection(H11Protocol):
         if self.phase is Phase.CLOSING:
             self.abort()
             return
-        if self.phase is Phase.HEADERS and self.conn.trailing_data[0]:
+        if self._part is Part.HEADERS:
             self.transport.write(problem_answer(408, "too-slow", "the headers did not arrive in time"))
         self.transport.close()
-        self._update(received=False)
+        self._update()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(problem_answer(400, "malformed", msg))
+            self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self.cycle.keep_alive = False  # it is answered, but nothing after it is parsed
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._stalled):
@@ -222,7 +283,7 @@ class Connections:
 
 def problem_answer(status: int, kind: str, detail: str, *headers: str) -> bytes:
     """Return a complete HTTP answer with a problem, for a connection that never reaches the application."""
-    reason = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+    reason = HTTPStatus(status).phrase
     body = msgspec.json.encode(HttpProblem(type=kind, title=reason, status=status, detail=detail))
     lines = (
         f"HTTP/1.1 {status} {reason}",
