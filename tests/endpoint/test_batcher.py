@@ -14,11 +14,12 @@ import msgspec
 import pytest
 from endpoint_lines import DEVICE, append, record, sender
 
-from sessiond.endpoint.server import tokens
-from sessiond.endpoint.server.batcher import TOGETHER, Batcher
+from sessiond.endpoint.server import batcher, tokens
+from sessiond.endpoint.server.batcher import DECODE_SECONDS, LIVE_SECONDS, LIVE_TOTAL, TOGETHER, Batcher
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.last_uses import LastUses
-from sessiond.endpoint.server.push import SECONDS, PushOutcome, PushRequest, apply
+from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.push import PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import StoreBusy
 from sessiond.endpoint.wire import Limits
@@ -63,8 +64,8 @@ def store_all(
     """Store pushes that arrive at the same moment, each live or not; return what became of them."""
 
     async def run() -> list[PushOutcome | BaseException]:
-        batcher = Batcher(store, LastUses(), **how)  # type: ignore[arg-type]
-        waiting = (batcher.store(push, live=live) for push, live in pushes)
+        made = Batcher(store, LastUses(), **how)  # type: ignore[arg-type]
+        waiting = (made.store(push, live=live) for push, live in pushes)
         return list(await asyncio.gather(*waiting, return_exceptions=True))
 
     return asyncio.run(run())
@@ -147,13 +148,70 @@ def test_a_locked_store_fails_all_pushes_at_once(store: CountingStore) -> None:
     assert len(attempts) == 1
 
 
-def test_a_transaction_ends_when_its_time_is_used_up(store: CountingStore) -> None:
+def test_a_transaction_ends_when_its_time_is_used_up(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pushes that are left are the first of the next transaction, and those of one device keep their order."""
+    monkeypatch.setattr(batcher, "DECODE_SECONDS", 60.0)
     seconds = iter(range(1000))
     pushes = [(prepared(store, number), True) for number in range(3)]
-    outcomes = store_all(store, pushes, clock=lambda: next(seconds) * SECONDS * 0.3)
+    outcomes = store_all(store, pushes, clock=lambda: next(seconds) * LIVE_TOTAL * 0.3)
     assert statuses(outcomes) == ["stored"] * 3
     assert store.commits == 2
+
+
+def test_decoding_the_pushes_of_a_transaction_has_a_limit(store: CountingStore) -> None:
+    """Somebody waits for the first of them. The other ones are stored in order by the next transactions."""
+    order: list[int] = []
+    now = 0.0
+
+    def unread(number: int) -> PushRequest:
+        def read() -> list[bytes]:
+            nonlocal now
+            order.append(number)
+            now += DECODE_SECONDS * 0.6
+            return [msgspec.json.encode(append(0, b"x", session=str(uuid.UUID(int=number + 1))))]
+
+        return PushRequest(store, Limits(), sender(), read)
+
+    outcomes = store_all(store, [(unread(number), True) for number in range(5)], clock=lambda: now)
+    assert [each.results[0].status for each in outcomes if isinstance(each, PushOutcome)] == ["stored"] * 5
+    assert (order, store.commits) == ([0, 1, 2, 3, 4], 3)
+
+
+def test_a_body_that_can_not_be_decoded_fails_alone(store: CountingStore) -> None:
+    """It is decoded by the thread that stores the other pushes."""
+
+    def read() -> list[bytes]:
+        raise HttpError(400, "malformed", "the body ends early")
+
+    bad, empty = PushRequest(store, Limits(), sender(), read), PushRequest(store, Limits(), sender(), list)
+    outcomes = store_all(store, [(bad, True), (prepared(store, 1), True), (empty, True)])
+    assert isinstance(outcomes[0], HttpError)
+    assert statuses(outcomes[1:2]) == ["stored"]
+    assert outcomes[2] == PushOutcome([], {})
+    assert store.commits == 1
+
+
+def test_the_streams_that_a_transaction_names_have_a_limit(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each one is looked up while other devices wait."""
+    monkeypatch.setattr(batcher, "NAMES", 4)
+    pushes = [(prepared(store, number), True) for number in range(5)]
+    assert pushes[0][0].names == 2
+    assert statuses(store_all(store, pushes)) == ["stored"] * 5
+    assert store.commits == 3
+
+
+def test_comparing_the_appends_of_a_live_push_has_a_limit(store: CountingStore) -> None:
+    """A small push may name many ranges of large chunks, and other devices wait while those are unpacked."""
+    store_all(store, [(prepared(store, 0, b"x" * 100), True)])
+    lines = [append(at, b"x", session=str(uuid.UUID(int=1))) for at in range(10)]
+    seconds = iter(range(1000))
+    again = PushRequest(store, Limits(), sender(), lambda: [msgspec.json.encode(line) for line in lines])
+    (outcome,) = store_all(store, [(again, True)], clock=lambda: next(seconds) * LIVE_SECONDS * 0.3)
+    assert isinstance(outcome, PushOutcome)
+    kinds = [each.problem.type if each.problem else each.status for each in outcome.results]
+    assert kinds == ["duplicate"] * 4 + ["push-full"] * 6
 
 
 def test_a_push_is_applied_again_after_a_rollback(store: CountingStore) -> None:

@@ -12,10 +12,10 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from endpoint_lines import DEVICE, Pusher, append, record, serving
 
@@ -237,11 +237,16 @@ def test_the_oldest_body_of_the_client_with_the_most_bytes_is_dropped() -> None:
 
     async def receive() -> list[bool]:
         bodies = Bodies(100)
-        incoming = [_Incoming(client, anyio.CancelScope()) for client in ("few", "many", "many", "new")]
-        for each, size in zip(incoming, (10, 30, 60, 20), strict=True):
-            bodies._incoming[each] = None
-            bodies._reserve(each, size)
-        return [each.dropped for each in incoming]
+        incoming = [_Incoming(client, asyncio.timeout(60)) for client in ("few", "many", "many", "new")]
+        async with AsyncExitStack() as receiving:
+            for each, size in zip(incoming, (10, 30, 60, 20), strict=True):
+                await receiving.enter_async_context(each.timeout)
+                bodies._incoming[each] = None
+                bodies._reserve(each, size)
+            dropped = [each.dropped for each in incoming]
+            for each in incoming:
+                each.timeout.reschedule(None)
+        return dropped
 
     assert asyncio.run(receive()) == [False, True, False, False]
 

@@ -178,8 +178,10 @@ class Endpoint:
         async with self._bodies.read(request, self.limits.body, client) as sent:
             received = ReceivedPush(sent=sent, encoding=encoding, sender=sender, client=client)
             outcome = await self._pushes.store(received)
-        # The lines are committed. Only this client waits for the digests of large streams; other pushes go on.
-        results = outcome.complete(await self._digester.digests(list(outcome.pending.values())))
+        results = outcome.results
+        if outcome.pending:
+            # The lines are committed. Only this client waits for the digests of large streams; other pushes go on.
+            results = outcome.complete(await self._digester.digests(list(outcome.pending.values())))
         previous = outcome.previous if batch and results else UNSET
         return json_response(PushAnswer(batch=batch, results=results, previous=previous))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from sessiond import zstd
@@ -49,11 +49,11 @@ def check_kind(request: Request, kinds: frozenset[str], *more: str) -> str:
 class _Incoming:
     """A body that is being received, or that waits for a thread once it is `complete`."""
 
-    def __init__(self, client: str, scope: anyio.CancelScope) -> None:
+    def __init__(self, client: str, timeout: asyncio.Timeout) -> None:
         self.client = client
         self.size = 0
         self.complete = self.dropped = False
-        self.scope = scope
+        self.timeout = timeout
 
 
 class Bodies:
@@ -78,7 +78,7 @@ class Bodies:
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
             raise _too_large(f"a body may have {limit} bytes as sent")
-        incoming = _Incoming(client, anyio.CancelScope())
+        incoming = _Incoming(client, asyncio.timeout(min(self.seconds, self.stall)))
         self._incoming[incoming] = None
         try:
             body = await self._receive(request, limit, incoming)
@@ -90,22 +90,25 @@ class Bodies:
 
     async def _receive(self, request: Request, limit: int, incoming: _Incoming) -> bytes:
         body = bytearray()
-        end = anyio.current_time() + self.seconds
+        now = asyncio.get_running_loop().time
+        end = now() + self.seconds
         try:
-            with anyio.fail_after(min(self.seconds, self.stall)) as scope:
-                incoming.scope = scope
+            async with incoming.timeout as timeout:
                 async for part in request.stream():
+                    if incoming.dropped:
+                        break
                     if len(body) + len(part) > limit:
                         raise _too_large(f"a body may have {limit} bytes as sent")
                     self._reserve(incoming, len(part))
                     body += part
-                    scope.deadline = min(end, anyio.current_time() + self.stall)
+                    timeout.reschedule(min(end, now() + self.stall))
         except ClientDisconnect as error:
             # The client is gone and reads no answer. The error only keeps this from being logged as a failure.
             raise HttpError(400, "malformed", "the body ended early") from error
         except TimeoutError as error:
-            detail = f"a body may take {self.seconds:g} seconds, and {self.stall:g} for each part of it"
-            raise HttpError(408, "too-slow", detail) from error
+            if not incoming.dropped:
+                detail = f"a body may take {self.seconds:g} seconds, and {self.stall:g} for each part of it"
+                raise HttpError(408, "too-slow", detail) from error
         if incoming.dropped:
             raise HttpError(503, "busy", "too many other requests are being received", headers=problems.soon())
         return bytes(body)
@@ -131,7 +134,8 @@ class Bodies:
         victim.dropped = True
         self._size -= victim.size
         victim.size = 0
-        victim.scope.cancel()
+        if not victim.timeout.expired():
+            victim.timeout.reschedule(0)
 
 
 def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """A push on its way to the store: its lines are decoded, and then decided together with those of other pushes.
 
 While pushes are written, all other devices wait. So lines are decoded and verified before the write transaction
-(push_lines.py), and appends that may be duplicates are compared with the stored bytes before it. Digests of whole
-streams are computed after it (digester.py). The lines of one push may take SECONDS inside it.
+(push_lines.py), and those appends of bulk pushes that may be duplicates are compared with the stored bytes before it.
+Digests of whole streams are computed after it (digester.py). The time of the lines inside it is limited.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
 
 SECONDS = 0.5
-"""CPU seconds that the lines of one push may take in the store. The remaining lines are answered `push-full`."""
+"""CPU seconds that the lines of a bulk push may take in the store. The remaining lines are answered `push-full`."""
 COMPARED = 64 << 20
 """Bytes that one push may have decoded to compare its appends with the stored bytes."""
 NAMES = 20_000
@@ -54,25 +54,43 @@ class PushOutcome(msgspec.Struct, frozen=True):
 
 
 class PushRequest:
-    """One push. `prepare` it, then store it with `apply`."""
+    """One push. `prepare` it, or give it `read`, which returns its lines; then store it with `apply`."""
 
-    def __init__(self, store: Store, limits: Limits, sender: Sender) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, sender: Sender, read: Callable[[], list[bytes]] | None = None
+    ) -> None:
         self.store, self.limits, self.sender = store, limits, sender
         self.decoded = DecodedPush(sender, [])
         self.names = 0
         """The streams that its lines name, which is what storing it costs."""
+        self._read = read
 
-    def prepare(self, lines: list[bytes]) -> bool:
-        """Decode and verify the lines, outside the write transaction. Return whether there are any.
+    def prepare(self, lines: list[bytes]) -> None:
+        """Decode and verify the lines, and compare those that may be duplicates, outside the write transaction.
 
-        `lines` is emptied, so that no line is in memory twice. A push without lines changes nothing: neither the
-        token's device nor the id of the device's last push.
+        `lines` is emptied, so that no line is in memory twice.
         """
+        self._decode(lines)
+        self._compare(self.decoded.lines)
+
+    def read(self) -> bool:
+        """Read and decode the lines, unless that was done. Return whether there are any.
+
+        A push without lines changes nothing: neither the token's device nor the id of the device's last push. The
+        appends of a push that was not prepared are compared in the transaction, since few of them are duplicates.
+
+        Raises:
+            HttpError: the body can't be decoded.
+        """
+        if self._read is not None:
+            self._decode(self._read())
+            self._read = None
+        return bool(self.decoded.lines)
+
+    def _decode(self, lines: list[bytes]) -> None:
         decoded = decode_lines(lines, self.limits)
         self._limit_names(decoded)
-        self._compare(decoded)
         self.decoded = DecodedPush(self.sender, decoded)
-        return bool(decoded)
 
     def _limit_names(self, decoded: list[PushLine | Result]) -> None:
         for index, line in enumerate(decoded):
@@ -107,23 +125,26 @@ class PushRequest:
 
 
 class CpuBudget:
-    """Allows SECONDS of work for the lines of one push, and for all pushes of a transaction.
+    """Allows some work for the lines of one push (`push`), and for all pushes of a transaction (`total`).
 
-    `clock` returns the CPU seconds of this thread.
+    Both are CPU seconds; `clock` returns those of this thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.thread_time, *, push: float = SECONDS, total: float = SECONDS
+    ) -> None:
         self._clock = clock
+        self._push, self._total = push, total
         self._begun = self._push_begun = clock()
 
     def begin_push(self) -> bool:
         """Return whether another push may begin."""
         self._push_begun = self._clock()
-        return self._push_begun - self._begun <= SECONDS
+        return self._push_begun - self._begun <= self._total
 
     def begin_line(self) -> bool:
         """Return whether another line of this push may be decided."""
-        return self._clock() - self._push_begun <= SECONDS
+        return self._clock() - self._push_begun <= self._push
 
 
 def apply(

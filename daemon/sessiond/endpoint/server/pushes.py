@@ -1,4 +1,4 @@
-"""The way of a push: admission, decoding in a worker thread, storing with others, and the device's dictionary.
+"""The way of a push: admission, decoding, storing with others, and the device's dictionary.
 
 Live pushes and bulk pushes never wait for the same resources. A live push is what a running session writes: a line or
 a few. A bulk push is a part of a backlog, and may take a hundred megabytes of memory.
@@ -18,9 +18,9 @@ from sessiond.endpoint import dictionary
 from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.server import body
 from sessiond.endpoint.server.admission import Admission
-from sessiond.endpoint.server.batcher import TOGETHER, Batcher
+from sessiond.endpoint.server.batcher import Batcher
 from sessiond.endpoint.server.decision import Sender
-from sessiond.endpoint.server.dictionaries import Dictionaries, copy_head
+from sessiond.endpoint.server.dictionaries import Dictionaries, Pusher, copy_head
 from sessiond.endpoint.server.erase import Order, erase
 from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.metrics import metric
@@ -40,18 +40,6 @@ BULK_WAITING = 64
 """Pushes that are being handled at the same time. More than LIVE_WAITING connections are never open."""
 BULK_AT_ONCE = 4
 """Bulk pushes that are in memory as decoded lines. Of live pushes, those are as many as one transaction stores."""
-THREADS = 4
-"""Threads that decode the pushes of one class."""
-
-
-class _PushClass:
-    """The resources of one class of pushes."""
-
-    def __init__(self, *, waiting: int, decoded_at_once: int, decoded: int) -> None:
-        self.admission = Admission(waiting, PUSHES_OF_ONE)
-        self.decoded_at_once = anyio.Semaphore(decoded_at_once)
-        self.threads = anyio.CapacityLimiter(THREADS)
-        self.decoded = decoded
 
 
 class ReceivedPush(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +49,32 @@ class ReceivedPush(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str
     sender: Sender
     client: str
+
+    @property
+    def pusher(self) -> Pusher:
+        """The user and the device."""
+        return self.sender.access.user, self.sender.device
+
+
+class _Body:
+    """The body of a push, which decodes to at most `limit` bytes."""
+
+    def __init__(self, received: ReceivedPush, dictionaries: Dictionaries, limits: Limits, limit: int) -> None:
+        self._received, self._dictionaries, self._limits, self._limit = received, dictionaries, limits, limit
+        self.next_dictionary = b""
+        """The device's dictionary after this push. Set by `lines`."""
+
+    def lines(self) -> list[bytes]:
+        """Decode the lines. Raises: HttpError: 400, 413 or 415, the body can't be decoded."""
+        known, sent, encoding = b"", self._received.sent, self._received.encoding
+        if encoding == dictionary.ENCODING:
+            known, sent = self._dictionaries.split(sent, self._received.pusher)
+            encoding = "zstd"
+        head = bytearray()
+        decoded = copy_head(body.decode(sent, encoding, self._limit, known), head)
+        lines = body.split_lines(decoded, self._limits.items)
+        self.next_dictionary = dictionary.extended(known, bytes(head))
+        return lines
 
 
 class Pushes:
@@ -75,9 +89,10 @@ class Pushes:
         """Lines so far by result: `stored`, `duplicate`, or the type of the problem."""
         self.sent_bytes = 0
         """Bytes of the bodies of stored pushes so far, as sent."""
-        live = min(LIVE_DECODED, limits.decoded)
-        self._live = _PushClass(waiting=LIVE_WAITING, decoded_at_once=TOGETHER, decoded=live)
-        self._bulk = _PushClass(waiting=BULK_WAITING, decoded_at_once=BULK_AT_ONCE, decoded=limits.decoded)
+        self._live = Admission(LIVE_WAITING, PUSHES_OF_ONE)
+        self._bulk = Admission(BULK_WAITING, PUSHES_OF_ONE)
+        self._bulk_at_once = anyio.Semaphore(BULK_AT_ONCE)
+        self._bulk_threads = anyio.CapacityLimiter(BULK_AT_ONCE)
 
     async def store(self, received: ReceivedPush) -> PushOutcome:
         """Store the lines of a push and return their results, once they are on the disk.
@@ -88,11 +103,11 @@ class Pushes:
         """
         if len(received.sent) <= LIVE_SENT:
             try:
-                return await self._store_as(self._live, received)
+                return await self._store_live(received)
             except HttpError as error:
                 if error.status != 413:
                     raise
-        return await self._store_as(self._bulk, received)
+        return await self._store_bulk(received)
 
     def metrics(self) -> Iterator[str]:
         """Iterate the lines of the metrics of pushes."""
@@ -107,33 +122,29 @@ class Pushes:
 
     async def erase(self, order: Order, client: str) -> Receipt:
         """Erase a session, and the dictionaries that may have bytes of it. Raises: see `erase.erase`."""
-        with self._bulk.admission.admitted(client):
-            receipt = await anyio.to_thread.run_sync(partial(erase, self._store, order), limiter=self._bulk.threads)
+        with self._bulk.admitted(client):
+            receipt = await anyio.to_thread.run_sync(partial(erase, self._store, order), limiter=self._bulk_threads)
         self._dictionaries.clear(order.user or order.access.user)  # they have the last bytes that were pushed
         return receipt
 
-    async def _store_as(self, kind: _PushClass, received: ReceivedPush) -> PushOutcome:
-        push = PushRequest(self._store, self._limits, received.sender)
-        with kind.admission.admitted(received.client):
-            async with kind.decoded_at_once:
-                decode = partial(self._decode, push, received, kind.decoded)
-                known = await anyio.to_thread.run_sync(decode, limiter=kind.threads)
-                if known is None:
-                    return PushOutcome([], {})
-                outcome = await self._batcher.store(push, live=kind is self._live)
-                self._packer.note_push()
-        self.sent_bytes += len(received.sent)
-        self.lines.update(each.problem.type if each.problem else each.status for each in outcome.results)
-        self._dictionaries.keep((received.sender.access.user, received.sender.device), known)
-        return outcome
+    async def _store_live(self, received: ReceivedPush) -> PushOutcome:
+        sent = _Body(received, self._dictionaries, self._limits, min(LIVE_DECODED, self._limits.decoded))
+        push = PushRequest(self._store, self._limits, received.sender, sent.lines)
+        with self._live.admitted(received.client):
+            return self._stored(received, sent, await self._batcher.store(push, live=True))
 
-    def _decode(self, push: PushRequest, received: ReceivedPush, limit: int) -> bytes | None:
-        """Decode a push into `push`; return the device's next dictionary. None: the push has no lines."""
-        known, sent, encoding = b"", received.sent, received.encoding
-        if encoding == dictionary.ENCODING:
-            known, sent = self._dictionaries.split(sent, (received.sender.access.user, received.sender.device))
-            encoding = "zstd"
-        head = bytearray()
-        decoded = copy_head(body.decode(sent, encoding, limit, known), head)
-        lines = body.split_lines(decoded, self._limits.items)
-        return dictionary.extended(known, bytes(head)) if push.prepare(lines) else None
+    async def _store_bulk(self, received: ReceivedPush) -> PushOutcome:
+        sent = _Body(received, self._dictionaries, self._limits, self._limits.decoded)
+        push = PushRequest(self._store, self._limits, received.sender)
+        with self._bulk.admitted(received.client):
+            async with self._bulk_at_once:
+                await anyio.to_thread.run_sync(lambda: push.prepare(sent.lines()), limiter=self._bulk_threads)
+                return self._stored(received, sent, await self._batcher.store(push, live=False))
+
+    def _stored(self, received: ReceivedPush, sent: _Body, outcome: PushOutcome) -> PushOutcome:
+        if outcome.results:
+            self._packer.note_push()
+            self.sent_bytes += len(received.sent)
+            self.lines.update(each.problem.type if each.problem else each.status for each in outcome.results)
+            self._dictionaries.keep(received.pusher, sent.next_dictionary)
+        return outcome
