@@ -105,7 +105,7 @@ def test_a_session_that_is_erased_meanwhile_does_not_come_back(
         found = jobs(*arguments)  # type: ignore[arg-type]
         order = erase.Order(access=sender().access, device=sender().device, session=SESSION, machine="ada")
         with store.write() as db:
-            erase._erase_rows(db, store, "default", order.session, ["ada"])
+            erase.erase_rows(db, store, "default", order.session, ["ada"])
         return found
 
     monkeypatch.setattr(packer, "_jobs", erase_then)

@@ -179,7 +179,7 @@ def test_a_push_waits_for_an_erasure_and_is_refused(url: str) -> None:
             one.store.lock_user(db, "default")
             late = threads.submit(pusher.said, append(1, b"y"))
             waits_for_a_lock(url, late)
-            erase._erase_rows(db, one.store, "default", SESSION, [""])
+            erase.erase_rows(db, one.store, "default", SESSION, [""])
             erase._add_tombstones(db, one.store, "default", SESSION, [""], ["ada"])
             assert not late.done()
         assert late.result() == ["forgotten"]
