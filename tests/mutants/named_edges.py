@@ -22,16 +22,9 @@ EDGES: list[Named] = [
     Named(
         "a connection that comes after the deadline lives on",
         "endpoint/deadline.py",
-        "        if self._aborted:\n            self._shut_down()\n",
+        "            if self._aborted:\n                self._shut_down()\n",
         "",
         (["tests/unit/endpoint/test_deadline.py"],),
-    ),
-    Named(
-        "a part of an answer counts as an answer",
-        "endpoint/http_answer.py",
-        '        if not part:\n            raise httpx.RemoteProtocolError(f"the answer ended {left} bytes early")\n',
-        "        if not part:\n            return\n",
-        (["tests/unit/endpoint/test_direct.py"],),
     ),
     Named(
         "what could not be read is not tried again",

@@ -80,16 +80,12 @@ class Connection:
         return self._socket is not None and not self._is_new
 
     def trace(self, event: str, values: Mapping[str, Any]) -> None:
-        """Store the socket of a new connection through a proxy; httpcore calls this."""
+        """Store the socket of a new connection; httpcore calls this. After `abort`, shut it down at once."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self.connected(values["return_value"].get_extra_info("socket"))
-
-    def connected(self, opened: socket.socket) -> None:
-        """Store the socket of a new connection. After `abort`, shut it down at once."""
-        self._socket = opened
-        self._is_new = True
-        if self._aborted:
-            self._shut_down()
+            self._socket = values["return_value"].get_extra_info("socket")
+            self._is_new = True
+            if self._aborted:
+                self._shut_down()
 
     def abort(self) -> None:
         """Shut down the connection, or the one that is still being opened. Reading from it then raises an error."""

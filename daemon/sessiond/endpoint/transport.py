@@ -2,8 +2,7 @@
 
     CompressingTransport   compresses the bodies of pushes (compression.py)
     DeadlineTransport      ends each request at its deadline and reads the whole answer
-    DirectTransport        one HTTP/1.1 connection (direct.py)
-    httpx.HTTPTransport    the same through the proxy that the environment names
+    httpx.HTTPTransport    one HTTP/1.1 connection, direct or through the proxy that the environment names
 
 Each is an `httpx.BaseTransport`, so a test replaces any of them. A transport neither follows redirects nor keeps
 cookies, so neither has to be turned off (rule 12). An httpx.Client around it would double the time of each request.
@@ -12,6 +11,7 @@ cookies, so neither has to be turned off (rule 12). An httpx.Client around it wo
 from __future__ import annotations
 
 import os
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +20,6 @@ from sessiond.config import make_ssl_context
 from sessiond.config.url import is_loopback
 from sessiond.endpoint.compression import CompressingTransport
 from sessiond.endpoint.deadline import Connection, DeadlineTimer
-from sessiond.endpoint.direct import ON_CONNECT, DirectTransport
 from sessiond.errors import ConfigError
 from sessiond.memory import hide_modules
 
@@ -58,21 +57,22 @@ def make_transport(
     return CompressingTransport(DeadlineTransport(network or connect(url, ca_file)))
 
 
-def connect(url: str, ca_file: str | None = None) -> httpx.BaseTransport:
-    """Return an HTTP/1.1 transport with one connection, through the environment's proxy if it names one.
+def connect(url: str, ca_file: str | None = None) -> httpx.HTTPTransport:
+    """Return an HTTP/1.1 transport with one connection.
 
     Raises:
         ConfigError: the `ca_file` or the environment's proxy can't be used.
     """
-    # Without TLS, no certificate authorities need to be loaded.
-    context = make_ssl_context(ca_file or "") if url.startswith("https:") else None
-    proxy = find_proxy(url)
-    if proxy is None:
-        return DirectTransport(context, idle=IDLE)
+    verify: ssl.SSLContext | bool = False  # without TLS, no certificate authorities need to be loaded
+    if url.startswith("https:"):
+        verify = make_ssl_context(ca_file or "")
     limits = httpx.Limits(max_connections=1, keepalive_expiry=IDLE)
+    proxy = find_proxy(url)
     try:
-        return httpx.HTTPTransport(verify=context or False, proxy=proxy, limits=limits)
+        return httpx.HTTPTransport(verify=verify, proxy=proxy, limits=limits)
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # httpx imports a package for socks5: proxies
+        if proxy is None:
+            raise
         raise ConfigError(
             f"the proxy {describe_proxy(proxy)} ({proxy_origin(proxy)}) can't be used",
             hint="sessiond needs a proxy with an http:// or https:// address; NO_PROXY excludes the endpoint's host",
@@ -119,26 +119,25 @@ class DeadlineTransport(httpx.BaseTransport):
             self._timer.disarm()
 
     def _exchange(self, request: httpx.Request, seconds: float, deadline: float) -> httpx.Response:
-        # The caller's objects are changed: another request and another response would take a tenth of the time.
-        request.stream = _Body(b"".join(_parts(request.stream)), deadline, request.extensions.get(ON_SENT))
-        timeouts = httpx.Timeout(min(seconds, 10.0), connect=min(seconds, 5.0)).as_dict()
-        request.extensions = request.extensions | {
-            "timeout": timeouts,
-            "trace": self._connection.trace,
-            ON_CONNECT: self._connection.connected,
-        }
+        timeouts = httpx.Timeout(min(seconds, 10.0), connect=min(seconds, 5.0))
+        sent = httpx.Request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            stream=_Body(request.read(), deadline, request.extensions.get(ON_SENT)),
+            extensions={"timeout": timeouts.as_dict(), "trace": self._connection.trace},
+        )
         try:
-            response = self._network.handle_request(request)
+            response = self._network.handle_request(sent)
         except CLOSED:
             if not self._connection.is_kept or time.monotonic() >= deadline:
                 raise
-            response = self._network.handle_request(request)
+            response = self._network.handle_request(sent)
         try:
             content = _read(response, deadline)
         finally:
             response.close()
-        response.stream = httpx.ByteStream(content)
-        return response
+        return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(content))
 
     def close(self) -> None:
         """Close the connection."""
@@ -164,15 +163,10 @@ class _Body(httpx.SyncByteStream):
             yield part
 
 
-def _parts(stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> httpx.SyncByteStream:
-    assert isinstance(stream, httpx.SyncByteStream)  # the other type is of asyncio, which nothing here uses
-    return stream
-
-
 def _read(response: httpx.Response, deadline: float) -> bytes:
     """Return the body as it was sent: decompressing it could fill memory."""
     content = bytearray()
-    for part in _parts(response.stream):
+    for part in response.iter_raw():
         content += part
         if len(content) > ANSWER_CAP:
             raise AnswerTooLarge(f"the answer is longer than {ANSWER_CAP} bytes")
