@@ -61,6 +61,9 @@ bench-quick: $(VENV)/.installed  ## the same rows on 200 sessions, in two minute
 bench-endpoint: $(VENV)/.installed  ## measure what hostile clients cost a normal one at the endpoint (half a minute)
 	$(BIN)/python bench/endpoint_load.py
 
+bench-steps: $(VENV)/.installed  ## measure the longest steps during which no other thread runs (half a minute)
+	$(BIN)/python bench/steps.py
+
 bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the cache of the bench
 	for name in agentsview sessionfs; do \
 		$(BIN)/python -m venv "$(RIVALS)/$$name" && \

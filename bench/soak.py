@@ -40,7 +40,11 @@ MOST_SESSIONS = 60
 MOST_BYTES = 200 << 20
 """Past either, nothing new is begun: only what is there is changed."""
 GROWTH = 12 << 20
-"""Bytes of memory that the last third of the time may have above the first."""
+"""Bytes of memory that the last third of a life may have above the first."""
+WARM_UP = 120_000
+"""Milliseconds of a daemon's life that say nothing of growth: it starts, and its caches and the allocator's fill."""
+MINUTES = 300_000
+"""Milliseconds between two values of memory that are printed."""
 SPOOL = 64 << 20
 """Bytes that the spool may have once all is pushed: it gives free pages back when they are 32 MiB."""
 DAEMON_FAULTS = ("daemon killed", "daemon stopped", "endpoint changed", "endpoint changed back")
@@ -292,10 +296,26 @@ class Soak:
                 )
         return found
 
+    @property
+    def steady(self) -> list[dict[str, int]]:
+        """The samples of the last life of the daemon after it has warmed up, or all if it was short."""
+        began = self.samples[0]["at"]
+        return [one for one in self.samples if one["at"] - began >= WARM_UP] or self.samples
+
+    def course(self, what: str) -> str:
+        """Return the values of the last life in MB: at its start, after each five minutes, and at its end."""
+        began, due, said = self.samples[0]["at"], 0, []
+        for one in self.samples:
+            if one["at"] - began >= due or one is self.samples[-1]:
+                said.append(f"{one[what] / 1e6:.1f} at {(one['at'] - began) / 60_000:.0f} min")
+                due += MINUTES
+        return ", ".join(said)
+
     def complaints(self) -> list[str]:
         """Return the resources that grew."""
-        third = max(1, len(self.samples) // 3)
-        first, last = self.samples[:third], self.samples[-third:]
+        steady = self.steady
+        third = max(1, len(steady) // 3)
+        first, last = steady[:third], steady[-third:]
         said = []
         for what, most in (("memory", GROWTH), ("descriptors", 8), ("threads", 2)):
             grown = statistics.median(one[what] for one in last) - statistics.median(one[what] for one in first)
@@ -309,9 +329,9 @@ class Soak:
         return said
 
     def slope(self, what: str) -> float:
-        """Fit a line through the samples; return its slope per hour."""
-        times = [one["at"] for one in self.samples]
-        return statistics.linear_regression(times, [one[what] for one in self.samples]).slope * 3_600_000
+        """Fit a line through the steady samples; return its slope per hour."""
+        times = [one["at"] for one in self.steady]
+        return statistics.linear_regression(times, [one[what] for one in self.steady]).slope * 3_600_000
 
     def close(self) -> None:
         """End all that was started."""
@@ -348,6 +368,7 @@ def main() -> int:
     for what, seen in ends.items():
         print(f"{what:<12} first {seen[0]:>12,}  median {statistics.median(seen):>14,.0f}  most {max(seen):>12,}")
     print(f"the last life of the daemon: {(soak.samples[-1]['at'] - soak.samples[0]['at']) / 1000:.0f} s")
+    print(f"memory in MB: {soak.course('memory')}")
     print(f"memory: {soak.slope('memory') / 1e6:+.1f} MB an hour, log: {soak.slope('log') / 1e6:+.1f} MB an hour")
     for complaint in said:
         print(f"NOT FLAT: {complaint}")

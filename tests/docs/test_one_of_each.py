@@ -19,7 +19,7 @@ WRITERS: dict[str, str] = {
     "cli/run.py:_open_standard_streams": "/dev/null and the standard streams",
     "config/write.py:_try": "copies in a temporary directory",
     "endpoint/server/lock.py:StoreLock._take": "the lock file, which is written in place and never read as a whole",
-    "ingest/content.py:decompress_file": "an unnamed temporary file",
+    "ingest/compressed.py:decompress_file": "an unnamed temporary file",
     "ingest/pins.py:Pins.settle": "replaces a hard link, which has no content of its own",
     "logs/sinks.py:FileSink._rotate": "log files",
     "logs/sinks.py:_create_private": "log files",

@@ -41,7 +41,7 @@ ALLOWED = {
     "endpoint/server/postgres_migration.py:migrations": "the migrations for PostgreSQL in the package",
     "endpoint/server/run.py:token_from": "the token file",
     "ingest/backlog.py": "pins, which exist of files of lines only",
-    "ingest/content.py": "descriptors of compressed files of lines",
+    "ingest/compressed.py": "descriptors of compressed files of lines",
     "logs/sinks.py": "log files",
     "pause.py": "the pause file",
     "privacy/secrets_scan.py": "a file that the user names, in a process that has no database open",

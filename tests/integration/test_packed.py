@@ -13,7 +13,7 @@ import pytest
 
 from sessiond import zstd
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.content import decompress_file
+from sessiond.ingest.compressed import decompress_file
 from sessiond.reader import LARGEST_DOCUMENT
 from support.harness import SESSION, daemon_harness
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import msgspec
 
+from sessiond import zstd
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.content import MAX_DECOMPRESSED, decompress_file
+from sessiond.reader import CHUNK
 
+MAX_DECOMPRESSED = 8 << 30
+"""Bytes that a compressed file may decompress to, on the disk: four times the longest session seen."""
 STALE_MS = 60_000
 """A file that was not written for this long is not half-written: it is damaged, and stays so."""
 
@@ -51,3 +55,27 @@ class CompressedFiles:
             if not isinstance(error, Torn) or now_ms - found.st_mtime_ns // 1_000_000 > STALE_MS:
                 self._refused[path] = _Refusal(identity, limit, error)
             raise
+
+
+def decompress_file(descriptor: int, directory: str, largest: int = MAX_DECOMPRESSED) -> int:
+    """Decompress a tool's zstd file into an unnamed file in `directory`; return its descriptor.
+
+    Raises: Torn where the frame is not complete yet; ReadError where more than `largest` bytes would come out, or more
+        than half of the free disk space, which the spool needs too.
+    """
+    disk = os.statvfs(directory)
+    limit = min(largest, disk.f_bavail * disk.f_frsize // 2)
+    if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > limit:
+        raise ReadError(f"not read: it decompresses to more than {limit} bytes")
+    with tempfile.TemporaryFile(dir=directory) as plain:
+        source = os.fdopen(os.dup(descriptor), "rb")
+        with source:
+            try:
+                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), limit):
+                    plain.write(block)
+            except zstd.Oversized as error:
+                raise ReadError(f"not read: it decompresses to more than {limit} bytes") from error
+            except zstd.Undecodable as error:
+                raise Torn(f"the file can't be decompressed: {error}") from error
+        plain.flush()
+        return os.dup(plain.fileno())

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from sessiond import zstd
-from sessiond.errors import ReadError, Torn
 from sessiond.ingest.endings import FileEndings
-from sessiond.ingest.line_reader import CONTEXT, LONG_RECORD, MAX_RECORD, Newlines, read_lines, read_records
+from sessiond.ingest.line_reader import (
+    CONTEXT,
+    LONG_RECORD,
+    MAX_RECORD,
+    Newlines,
+    is_decodable,
+    read_lines,
+    read_records,
+)
 from sessiond.reader import CHUNK, PROBE, Checkpoint, Chunk, Digest, Extent, pread, probe, unchanged_prefix
-
-MAX_DECOMPRESSED = 8 << 30
-"""Bytes that a compressed file may decompress to, on the disk: four times the longest session seen."""
 
 
 class Content(Protocol):
@@ -224,7 +226,7 @@ class Records:
             offset = position + len(record)
 
     def _pieces(self, position: int, record: bytes, start: int) -> Iterator[Chunk]:
-        whole = record if len(record) <= MAX_RECORD else None
+        whole = record if is_decodable(record) else None
         for begin in range(start, len(record), CHUNK):
             end = begin + CHUNK
             last = end >= len(record)
@@ -244,7 +246,7 @@ class Records:
         for position, record in zip(self._starts[first:], self._records[first:], strict=False):
             if end is not None and position >= end:
                 return
-            if len(record) <= MAX_RECORD:
+            if is_decodable(record):
                 yield Chunk(offset=position, data=record)
 
     def following(self, offset: int) -> bytes:
@@ -273,27 +275,3 @@ class Records:
         start = extent.start - self._starts[index]
         data = self._records[index][start : start + extent.length]
         return data if self._digest(data) == extent.digest else None
-
-
-def decompress_file(descriptor: int, directory: str, largest: int = MAX_DECOMPRESSED) -> int:
-    """Decompress a tool's zstd file into an unnamed file in `directory`; return its descriptor.
-
-    Raises: Torn where the frame is not complete yet; ReadError where more than `largest` bytes would come out, or more
-        than half of the free disk space, which the spool needs too.
-    """
-    disk = os.statvfs(directory)
-    limit = min(largest, disk.f_bavail * disk.f_frsize // 2)
-    if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > limit:
-        raise ReadError(f"not read: it decompresses to more than {limit} bytes")
-    with tempfile.TemporaryFile(dir=directory) as plain:
-        source = os.fdopen(os.dup(descriptor), "rb")
-        with source:
-            try:
-                for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), limit):
-                    plain.write(block)
-            except zstd.Oversized as error:
-                raise ReadError(f"not read: it decompresses to more than {limit} bytes") from error
-            except zstd.Undecodable as error:
-                raise Torn(f"the file can't be decompressed: {error}") from error
-        plain.flush()
-        return os.dup(plain.fileno())

@@ -17,6 +17,9 @@ MAX_RECORD = 64 << 20
 """A longer record is captured but not decoded, so that memory use stays bounded."""
 LONG_RECORD = 4 << 20
 """A longer record is captured in pieces of CHUNK bytes: memory and transactions don't grow with it."""
+MAX_PARTS = 200_000
+"""Objects and arrays in a long record that is decoded. Decoding is one step, during which no other thread runs, and
+takes a second for millions of them, and hundreds of megabytes. A message has a few, however long its text is."""
 CONTEXT = 1 << 16
 """Bytes on each side of a piece that are searched for secrets with it: twice the length of the longest secret."""
 
@@ -44,6 +47,13 @@ class Newlines:
                 return offset + found + 1
             offset += len(data)
         return None
+
+
+def is_decodable(records: bytes) -> bool:
+    """Return whether decoding some records, or a long one, takes a bounded time and memory."""
+    if len(records) <= LONG_RECORD:
+        return True
+    return len(records) <= MAX_RECORD and records.count(b"{") + records.count(b"[") <= MAX_PARTS
 
 
 def skip_hole(descriptor: int, offset: int, size: int) -> int:
@@ -92,7 +102,9 @@ def read_records(
         if start >= until:
             return
         if end - start <= MAX_RECORD:
-            yield Chunk(offset=start, data=data or pread(descriptor, end - start, start))
+            records = data or pread(descriptor, end - start, start)
+            if is_decodable(records):
+                yield Chunk(offset=start, data=records)
 
 
 def _find_records(
@@ -149,14 +161,19 @@ def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, No
 
 
 def _read_record(descriptor: int, end: int) -> bytes | None:
-    """Return the record that ends at `end`; None if it is too long to be decoded."""
+    """Return the record that ends at `end`; None if it is not decodable."""
+    start = _find_start(descriptor, end)
+    record = None if start is None else pread(descriptor, end - start, start)
+    return record if record is not None and is_decodable(record) else None
+
+
+def _find_start(descriptor: int, end: int) -> int | None:
+    """Return where the record begins that ends at `end`; None if it is too long to be decoded."""
     low, position = max(0, end - MAX_RECORD), end - 1  # the newline at its own end is not the one before it
     while position > low:
         start = max(low, position - CHUNK)
         newline = pread(descriptor, position - start, start).rfind(b"\n")
         if newline >= 0:
-            return pread(descriptor, end - start - newline - 1, start + newline + 1)
+            return start + newline + 1
         position = start
-    if low and pread(descriptor, 1, low - 1) != b"\n":
-        return None
-    return pread(descriptor, end - low, low)
+    return None if low and pread(descriptor, 1, low - 1) != b"\n" else low

@@ -113,10 +113,34 @@ def test_a_record_in_pieces_is_decoded_up_to_a_limit(
 
 
 @pytest.mark.parametrize(("size", "given"), [(3000, True), (3001, False)])
-def test_records_are_given_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, size: int, given: bool) -> None:
-    monkeypatch.setattr(content_module, "MAX_RECORD", 3000)
-    content = Records([b"a", b"x" * (size - 1), b"b"], Digest(1))
-    assert [len(chunk.data) for chunk in content.records(0)] == [2, *([size] if given else []), 2]
+def test_records_are_given_up_to_a_limit(both: Both, monkeypatch: pytest.MonkeyPatch, size: int, given: bool) -> None:
+    for module in (line_reader, content_module):
+        monkeypatch.setattr(module, "LONG_RECORD", 1000)
+        monkeypatch.setattr(module, "CHUNK", 1000)
+    monkeypatch.setattr(line_reader, "MAX_RECORD", 3000)
+    for content in both([b"a", b"x" * (size - 1), b"b"]):
+        given_bytes = b"".join(chunk.data for chunk in content.records(0))
+        assert (b"x" * (size - 1) in given_bytes) == given
+        assert given_bytes.count(b"a") == given_bytes.count(b"b") == 1
+
+
+@pytest.mark.parametrize(("parts", "decoded"), [(20, True), (21, False)])
+def test_a_long_record_of_many_parts_is_not_decoded(
+    both: Both, monkeypatch: pytest.MonkeyPatch, parts: int, decoded: bool
+) -> None:
+    """Millions of objects take a second to decode, in one step that stops every other thread, and much memory."""
+    for module in (line_reader, content_module):
+        monkeypatch.setattr(module, "LONG_RECORD", 1000)
+        monkeypatch.setattr(module, "CHUNK", 1000)
+    monkeypatch.setattr(line_reader, "MAX_PARTS", 20)
+    record = b"[" + b"{}" * (parts - 1) + b"]" + b"x" * 2000
+    short = b"[" + b"{}" * 99 + b"]"
+    for content in both([record, short]):
+        pieces = [chunk for chunk in content.chunks(0) if chunk.piece]
+        assert b"".join(piece.data for piece in pieces) == record + b"\n"
+        assert pieces[-1].record == (record + b"\n" if decoded else None)
+        again = b"".join(chunk.data for chunk in content.records(0))
+        assert again == (record + b"\n" if decoded else b"") + short + b"\n"
 
 
 def test_only_records_without_an_end_are_remembered(tmp_path: Path) -> None:
