@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import httpx
 from endpoint_lines import SESSION, Pusher, append, record
+from prometheus_client.parser import text_string_to_metric_families
 
 from sessiond.endpoint.server import Running, tokens
 from sessiond.endpoint.server.metrics import metric
-
-SAMPLE = re.compile(r'[a-z_]+(\{[a-z]+="([^"\\]|\\.)*"(,[a-z]+="([^"\\]|\\.)*")*\})? [0-9.e+-]+')
 
 
 def samples(endpoint: Running) -> dict[str, float]:
@@ -26,8 +24,11 @@ def samples(endpoint: Running) -> dict[str, float]:
         answer = admin.get("/metrics")
     tokens.revoke(endpoint.store, "prometheus")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = list(text_string_to_metric_families(answer.text))
+    assert all(family.documentation and family.type != "unknown" and family.samples for family in families)
+    assert len({family.name for family in families}) == len(families)
     lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
-    assert all(SAMPLE.fullmatch(line) for line in lines), lines
+    assert len(lines) == sum(len(family.samples) for family in families)
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
@@ -59,7 +60,10 @@ def test_metrics_need_the_scope_admin(pusher: Pusher) -> None:
 
 def test_labels_are_escaped() -> None:
     """A quote, a backslash or a line break in a label must not end it."""
-    (_, _, line) = metric("name", "gauge", "About.", [({"a": 'x"y\\z\n'}, 1)])
+    lines = list(metric("name", "gauge", "About.", [({"a": 'x"y\\z\n'}, 1)]))
+    (family,) = text_string_to_metric_families("\n".join(lines))
+    assert family.samples[0].labels == {"a": 'x"y\\z\n'}
+    (_, _, line) = lines
     assert line == 'name{a="x\\"y\\\\z\\n"} 1'
 
 

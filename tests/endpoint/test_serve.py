@@ -267,10 +267,12 @@ def _trusting(cert: str) -> Any:
     return ssl.create_default_context(cafile=cert)
 
 
-def test_kill_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """SIGKILL comes in the middle of pushes: every acknowledged byte and revision is there, and nothing half."""
+@pytest.mark.parametrize("how", [("SIGKILL",), ("SIGTERM",), ("SIGTERM", "--drain", "1m")])
+def test_an_end_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """It comes in the middle of pushes: every acknowledged byte and revision is there, and nothing half."""
     acknowledged: dict[str, list[bytes]] = {name: [] for name in "abc"}
     revisions = dict.fromkeys("abc", 0)
+    refused: list[str] = []
     started = threading.Barrier(4)
 
     def push(url: str, token: str, name: str) -> None:
@@ -281,22 +283,32 @@ def test_kill_under_load_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
                     started.wait()
                 mine = f"{name}{count}:{'x' * (count * 37 % 900)}\n".encode()
                 record_id = f"00000000-0000-4000-8000-00000000000{name}"
-                results = pusher.lines(
-                    append(offset, mine, stream=name), record(revisions[name] + 1, id=record_id, message_count=count)
+                lines = (
+                    append(offset, mine, stream=name),
+                    record(revisions[name] + 1, id=record_id, message_count=count),
                 )
-                assert [each["status"] for each in results] == ["stored", "stored"]
+                answer = pusher.post("/v1/push", content="\n".join(map(json.dumps, lines)))
+                if answer.status_code == 503:
+                    assert (count > 2, answer.headers["connection"]) == (True, "close")
+                    refused.append(name)
+                    return
+                assert [each["status"] for each in answer.json()["results"]] == ["stored", "stored"]
                 acknowledged[name].append(mine)
                 revisions[name] += 1
                 offset += len(mine)
 
-    with serving(tmp_path) as (process, url, token):
+    with serving(tmp_path, *how[1:]) as (process, url, token):
         threads = [threading.Thread(target=push, args=(url, token, name)) for name in acknowledged]
         for thread in threads:
             thread.start()
         started.wait()
-        process.kill()
+        process.send_signal(signal.Signals[how[0]])
         for thread in threads:
             thread.join()
+        if how[1:]:
+            assert sorted(refused) == ["a", "b", "c"]
+            process.send_signal(signal.SIGTERM)  # the second one cuts the drain short
+        assert process.wait(20) == (-signal.SIGKILL if how[0] == "SIGKILL" else 0)
     with serving(tmp_path) as (_, url, token), Pusher(url, token) as pusher:
         for name, parts in acknowledged.items():
             assert len(parts) >= 3

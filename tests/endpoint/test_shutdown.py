@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
+import httpx
 import pytest
+from endpoint_lines import DEVICE, Pusher, append, record
 from starlette.types import Receive, Scope, Send
 
+from sessiond.endpoint.server.app import Settings, build
+from sessiond.endpoint.server.drain import Drain
 from sessiond.endpoint.server.server import Server, in_thread
+from sessiond.endpoint.server.sqlite_store import SqliteStore
 
 SOON = 60
 
@@ -68,3 +76,38 @@ def test_idle_connections_are_closed_and_new_ones_are_refused(listener: socket.s
     connection.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=SOON)
+
+
+def test_a_draining_endpoint_finishes_what_it_has_read(tmp_path: Path, listener: socket.socket) -> None:
+    """A push whose headers came before is stored and answered. Later requests, and the balancer's, are answered 503."""
+    url = "http://{}:{}".format(*listener.getsockname())
+    drain = Drain(seconds=SOON)
+    token = "sd_" + "0" * 32
+    with closing(SqliteStore(str(tmp_path))) as store:
+        server = Server(build(store, secrets=(token,), settings=Settings(drain=drain)), drain=drain)
+        body = json.dumps(append(0, b"text")).encode()
+        with in_thread(server, listener), Pusher(url, token) as later:
+            assert httpx.get(f"{url}/healthz").text == "ok\n"
+            assert later.said(record()) == ["stored"]
+            with socket.create_connection(listener.getsockname(), timeout=SOON) as begun:
+                begun.sendall(
+                    b"POST /v1/push HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                    + f"Authorization: Bearer {token}\r\nSessiond-Device: {DEVICE}\r\n".encode()
+                    + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                )
+                assert begun.recv(1000).startswith(b"HTTP/1.1 100"), "the endpoint has the headers and wants the body"
+                server.end()
+                while (health := httpx.get(f"{url}/healthz")).status_code == 200:
+                    pass
+                assert (health.status_code, health.text, health.headers["connection"]) == (503, "draining\n", "close")
+                refused = later.post("/v1/push", content=json.dumps(append(0, b"other")))
+                assert (refused.status_code, refused.json()["type"]) == (503, "busy")
+                assert refused.headers["connection"] == "close"
+                assert 1 <= int(refused.headers["retry-after"]) <= 5
+                begun.sendall(body)
+                answer = http.client.HTTPResponse(begun)
+                answer.begin()
+                assert json.loads(answer.read())["results"] == [{"status": "stored"}]
+            server.end()  # a second signal cuts the drain short
+        with store.read() as db:
+            assert db.execute("SELECT length FROM generations").fetchall() == [(4,)]

@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="X-Forwarded-User",
         help="its header with the user's name (default: %(default)s)",
     )
+    parser.add_argument(
+        "--drain",
+        metavar="TIME",
+        type=_interval,
+        default=0.0,
+        help="after SIGTERM, answer 503 so long, for a load balancer to notice (10s)",
+    )
     parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
     _add_commands(parser)
@@ -131,6 +138,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             access_log=args.access_log,
             store_url=args.store,
             push_interval=args.push_interval,
+            drain=args.drain,
             trust_proxy=tuple(args.trust_proxy),
             user_header=args.user_header,
         ),

@@ -29,6 +29,7 @@ from sessiond.endpoint.server import body, invites, machines, metrics, problems,
 from sessiond.endpoint.server.admission import Admission, ChunkedAnswers
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.digester import Digester
+from sessiond.endpoint.server.drain import Drain, Draining
 from sessiond.endpoint.server.erase import Order
 from sessiond.endpoint.server.guard import Guard, client_name
 from sessiond.endpoint.server.problems import HttpError
@@ -76,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pace: Pace | None = None
     access_log: bool = False
     proxy: TrustedProxy | None = None
+    drain: Drain | None = None
+    """Shared with the server, which begins it."""
 
 
 class Endpoint:
@@ -276,5 +279,5 @@ def build(
     return Starlette(
         routes=endpoint.routes(),
         exception_handlers=problems.HANDLERS,
-        middleware=[observed, Middleware(ChunkedAnswers)],
+        middleware=[observed, Middleware(Draining, settings.drain or Drain()), Middleware(ChunkedAnswers)],
     )

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import msgspec
@@ -20,6 +21,7 @@ from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.pace import Pace
 from sessiond.endpoint.server import tokens
 from sessiond.endpoint.server.app import Settings, build
+from sessiond.endpoint.server.drain import Drain
 from sessiond.endpoint.server.listener import raise_limit
 from sessiond.endpoint.server.lock import StoreLock
 from sessiond.endpoint.server.opening import serving_store
@@ -56,6 +58,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Networks of proxies that authenticate people."""
     user_header: str = USER_HEADER
     """The header in which they name the user."""
+    drain: float = 0.0
+    """Seconds between SIGTERM and the end, in which a load balancer notices it."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -140,9 +144,10 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         raise_limit()
         interval = round(options.push_interval * 1000)
         pace = Pace(push_interval_ms=interval) if interval else None
-        settings = Settings(access_log=options.access_log, pace=pace, proxy=proxy)
+        drain = Drain(options.drain)
+        settings = Settings(access_log=options.access_log, pace=pace, proxy=proxy, drain=drain)
         app = build(store, secrets=(token,) if token else (), settings=settings)
-        server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key)
+        server = Server(app, tls_cert=options.tls_cert, tls_key=options.tls_key, drain=drain)
         _end_at_signals(server)
         if options.until_eof:
             threading.Thread(target=_end_at_eof, args=(server,), name="parent", daemon=True).start()
@@ -150,7 +155,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             announce(options.announce, Announcement(url=url, endpoint_id=store.endpoint_id, pid=os.getpid()))
         if listening is not None:
             listening(url)
-        store.on_lost = server.end
+        store.on_lost = partial(server.end, at_once=True)
         server.run(sockets=[listener])
         if store.lost:
             # Exit without closing SQLite's connections, not even at interpreter shutdown: closing them would unlink
@@ -255,4 +260,4 @@ def _end_at_eof(server: Server) -> None:
     with suppress(OSError):  # stdin is closed: there is no parent to wait for
         while os.read(0, 4096):
             pass
-    server.end()
+    server.end(at_once=True)

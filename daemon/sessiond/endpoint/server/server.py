@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sessiond.endpoint.server.connections import Connection, Connections
+from sessiond.endpoint.server.drain import Drain
 from sessiond.endpoint.server.listener import Listener, most_connections
 
 GRACE = 5
@@ -37,6 +38,7 @@ class Server(uvicorn.Server):
         tls_cert: str | None = None,
         tls_key: str | None = None,
         connections: Connections | None = None,
+        drain: Drain | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -59,7 +61,10 @@ class Server(uvicorn.Server):
             connections = Connections(most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
         self.connections = connections
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = False
         self._shutdown = asyncio.Event()
+        self._drain = drain or Drain()
+        self._drained = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections on these sockets."""
@@ -73,6 +78,9 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if not self.should_exit:
             await self._shutdown.wait()
+        self._drain.begun = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), self._drain.seconds)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, and return once the running requests are answered. Cancel them after `GRACE` seconds.
@@ -98,12 +106,17 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
         self.end()
 
-    def end(self) -> None:
-        """Shut down. Any thread or signal handler may call this."""
-        self.should_exit = True  # first: main_loop sets _loop and then reads should_exit, so one of the two is seen
+    def end(self, *, at_once: bool = False) -> None:
+        """Shut down. Any thread or signal handler may call this; `at_once`, or a second call, cuts the drain short."""
+        at_once = at_once or self._ending
+        if at_once:
+            self._drain.seconds = 0.0
+        self._ending = self.should_exit = True  # before _loop is read: main_loop sets it and then reads should_exit
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the server has already shut down
                 self._loop.call_soon_threadsafe(self._shutdown.set)
+                if at_once:
+                    self._loop.call_soon_threadsafe(self._drained.set)
 
     def _connection(self, address: str) -> Connection:
         return Connection(
