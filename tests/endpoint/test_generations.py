@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.endpoint.read_client import PIECE, ReadClient
-from sessiond.endpoint.server import Running, streams
+from sessiond.endpoint.server import Running, reading, streams
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.packer import pack
 from sessiond.endpoint.server.push import PushRequest
@@ -150,10 +150,10 @@ def test_every_generation_reads_as_it_was_written(
             for life in lives:
                 assert stream is not None
                 plain = held[life.generation]
-                assert streams.read(db, stream, life.generation, 0, life.length) == plain
+                assert reading.read(store, stream, life.generation, 0, life.length) == plain
                 for one, other in cuts:
                     start, end = sorted((int(one * len(plain)), int(other * len(plain))))
-                    assert streams.read(db, stream, life.generation, start, end) == plain[start:end]
+                    assert reading.read(store, stream, life.generation, start, end) == plain[start:end]
         store.close()
 
 

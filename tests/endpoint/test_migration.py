@@ -64,7 +64,7 @@ def stored(path: Path) -> list[object]:
         return [
             db.execute(f"SELECT {what}").fetchall()
             for what in (
-                "* FROM chunks ORDER BY 1",
+                "chunk, stream, generation, start, length, frame FROM chunks ORDER BY 1",
                 "stream, generation, previous, keep, base, length, sha256 FROM generations ORDER BY 1, 2",
                 "stream, machine, session, name FROM streams",
                 "machine, session, change, tool, directory, started_ms, ended_ms, envelope FROM sessions",
@@ -110,6 +110,11 @@ def remove_invites(db: sqlite3.Connection) -> None:
     db.execute("DROP TABLE tenants")
     for column in ("held", "quota", "tenant"):
         db.execute(f"ALTER TABLE users DROP COLUMN {column}")
+    db.execute("DROP TABLE objects")
+    db.execute("DROP INDEX generations_waiting")
+    db.execute("ALTER TABLE generations DROP COLUMN waiting")
+    for column in ("object", "at", "size"):
+        db.execute(f"ALTER TABLE chunks DROP COLUMN {column}")
     db.execute("DROP TABLE invites")
     db.execute("ALTER TABLE tokens DROP COLUMN invite")
     db.execute("DROP INDEX generations_with_tails")

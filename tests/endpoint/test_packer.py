@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from endpoint_lines import SESSION, append, generation, sender, store_push
 
-from sessiond.endpoint.server import erase, packer, streams
+from sessiond.endpoint.server import erase, packer, reading
 from sessiond.endpoint.server.packer import CHUNK, Chunk, merge, pack
 from sessiond.endpoint.server.push import PushRequest
 from sessiond.endpoint.server.sqlite_store import SqliteStore
@@ -47,8 +47,7 @@ def rows(store: SqliteStore) -> list[tuple[int, int]]:
 
 
 def read(store: SqliteStore, number: int, end: int) -> bytes:
-    with store.read() as db:
-        return streams.read(db, 1, number, 0, end)
+    return reading.read(store, 1, number, 0, end)
 
 
 def test_lines_are_merged_into_chunks_of_64_kib(store: SqliteStore) -> None:

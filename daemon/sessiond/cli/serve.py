@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain in PEM: serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
     parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500M, 20G)")
+    parser.add_argument(
+        "--blobs", metavar="WHERE", help="move packed transcripts to a directory or to s3://BUCKET/PREFIX"
+    )
     parser.add_argument("--token-file", metavar="FILE", help="also accept the token in this file; created if missing")
     parser.add_argument("--access-log", action="store_true", help="log each request to stderr, or to the journal")
     parser.add_argument(
@@ -137,6 +140,7 @@ def _serve(args: argparse.Namespace, directory: str) -> int:
             quota=args.max_bytes,
             access_log=args.access_log,
             store_url=args.store,
+            blobs=args.blobs,
             push_interval=args.push_interval,
             drain=args.drain,
             trust_proxy=tuple(args.trust_proxy),

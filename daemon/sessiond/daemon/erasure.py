@@ -61,13 +61,19 @@ class Erasure:
     def _erase(self, erase: Callable[[UUID], Receipt], *, archive: bool) -> bool:
         with self._spool.reading():
             due = self._spool.forgotten.due(AT_ONCE + 1, archive=archive)
-        size = 0
+        size = left = 0
         try:
             for session in due[:AT_ONCE]:
-                size += erase(UUID(session)).bytes
+                receipt = erase(UUID(session))
+                size += receipt.bytes
+                left += receipt.objects_left
+                if receipt.objects_left:
+                    continue  # the same request later, whose receipt says when they are gone
                 # Only after the receipt: a kill before this repeats the request, which erases nothing then.
                 with self._spool.transaction():
                     self._spool.forgotten.confirm(session, now_ms(), archive=archive)
+            if left:
+                raise EndpointError("the endpoint's object store has not deleted all bytes of erased sessions yet")
         except (EndpointError, ArchiveUnreadable) as error:
             log.warning("erasure.failed", reason=str(error))
             self._failed_at = time.monotonic()

@@ -27,7 +27,7 @@ class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to a request that erases a session: the data erased by this request, which may be none."""
 
     session: UUID
@@ -36,3 +36,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     streams: int
     bytes: int
     """Bytes of transcripts and side files, of all generations."""
+    objects_left: int = 0
+    """Objects outside of the database that still have erased bytes, because the object store did not answer. The
+    endpoint deletes them later, without another request."""

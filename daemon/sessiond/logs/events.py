@@ -48,6 +48,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.failed": "reason",
         "endpoint.exhausted": "reason",
         "endpoint.answered": "method path status seconds token_name client",
+        "upkeep.failed": "reason retry_in",
         "log.failed": "path reason",
         "library.warned": "library reason",
     }.items()

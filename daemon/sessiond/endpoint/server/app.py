@@ -5,6 +5,8 @@ The event loop only moves bytes and looks up tokens. Everything else that touche
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import chain
 from uuid import UUID
@@ -131,6 +133,13 @@ class Endpoint:
             Route(session, self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
             Route("/v1/sessions/{id:uuid}", self._guard.needs(self.forget, PUSH, ADMIN), methods=["DELETE"]),
         ]
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Keep the store packed while the endpoint runs."""
+        self._pushes.upkeep.start()
+        yield
+        self._pushes.upkeep.stop()
 
     async def healthz(self, request: Request) -> Response:
         """Answer 200 if the store can be read, for a load balancer or a service manager."""
@@ -277,6 +286,7 @@ def build(
     endpoint = Endpoint(store, secrets=secrets, settings=settings, bodies=bodies)
     observed = Middleware(metrics.Observed, endpoint.requests, access_log=settings.access_log)
     return Starlette(
+        lifespan=endpoint.lifespan,
         routes=endpoint.routes(),
         exception_handlers=problems.HANDLERS,
         middleware=[observed, Middleware(Draining, settings.drain or Drain()), Middleware(ChunkedAnswers)],

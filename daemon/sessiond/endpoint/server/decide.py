@@ -20,6 +20,7 @@ from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machi
 from sessiond.endpoint.server.state import (
     Changes,
     MachineState,
+    NotComparable,
     Record,
     SessionKey,
     State,
@@ -71,7 +72,7 @@ def decide(
             continue
         decider = _Decider(state, changes, push.sender)
         results = decider.lines(push.lines, budget)
-        outcomes.append(Decision(results, decider.pending, decider.note_batch()))
+        outcomes.append(Decision(results, decider.pending, decider.note_batch(), tuple(decider.uncompared)))
     return outcomes, changes
 
 
@@ -103,6 +104,7 @@ class _Decider:
         self._account = limits.Account(state, changes, self._user)
         self._index = 0
         self.pending: dict[int, Position] = {}
+        self.uncompared: list[int] = []
 
     def lines(self, lines: list[PushLine | Result], budget: Budget | None) -> list[Result]:
         """Return the result of each line."""
@@ -226,7 +228,11 @@ class _Decider:
                 return self._mismatch(stream, item, "offset-mismatch")
             held = line.held
             if held is None:  # stored after the comparison, by another push or by an earlier line
-                held = stream.same(to, item.offset, payload.plain(), self._state.lookup)
+                try:
+                    held = stream.same(to, item.offset, payload.plain(), self._state.lookup)
+                except NotComparable:
+                    self.uncompared.append(self._index)
+                    return push_full(line.where)
             return DUPLICATE if held else self._mismatch(stream, item, "offset-mismatch")
         if stream.current is None:
             limits.add_stream(self._state, session)

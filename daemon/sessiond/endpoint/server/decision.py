@@ -43,3 +43,5 @@ class Decision(msgspec.Struct, frozen=True):
     pending: dict[int, Position]
     previous: str | None = None
     """The id of the device's push before this one; None: there is none, or the push has no id."""
+    uncompared: tuple[int, ...] = ()
+    """The lines that could not be compared in the transaction. They are answered `push-full`."""

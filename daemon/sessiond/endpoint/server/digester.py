@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import anyio
 import anyio.to_thread
 
-from sessiond.endpoint.server import streams
+from sessiond.endpoint.server import reading, streams
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.store import Store
 
@@ -84,9 +84,8 @@ class Digester:
 
     def _step(self, state: streams.State, start: int, running: hashlib._Hash) -> int:
         end = min(start + STEP, state.length)
-        with self._store.read() as db:
-            for part in streams.parts(db, state.stream, state.generation, start, end):
-                running.update(part)
+        for part in reading.parts(self._store, state.stream, state.generation, start, end):
+            running.update(part)
         self.hashed += end - start
         self._store.digests.keep(state.stream, state.generation, end, running)
         return end

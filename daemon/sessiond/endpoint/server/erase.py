@@ -11,12 +11,14 @@ from uuid import UUID
 import msgspec
 
 from sessiond.endpoint.erasure import Receipt
-from sessiond.endpoint.server import audit, changes, machines, tokens, usage
+from sessiond.endpoint.server import audit, changes, machines, objects, tokens, usage
+from sessiond.endpoint.server.blobs import BlobsUnavailable
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.decide import ALL_MACHINES
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.state import Quota
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.sweeper import delete
 from sessiond.endpoint.server.tokens import ADMIN, PUSH, READ, Access
 from sessiond.endpoint.server.usage import ROW_SIZE
 
@@ -45,7 +47,8 @@ def is_forgotten(db: Database, user: str, machine: str, session: str) -> bool:
 def erase(store: Store, order: Order) -> Receipt:
     """Erase a session with all generations of its streams; return what was erased.
 
-    When this returns, the bytes are no longer in the store's files.
+    When this returns, the bytes are no longer in the store's files, nor in objects except for those that the receipt
+    counts. The sweep deletes these, or the same request once more.
 
     Raises:
         HttpError: 403, the token may not erase it; 507, the quota has no space for a tombstone.
@@ -66,8 +69,22 @@ def erase(store: Store, order: Order) -> Receipt:
         store.expect_scrub(db)
         # Numbers of streams are keys of the hashes.
         store.digests.clear()
+    left = _delete_objects(store, user, order.session)
     store.scrub()
-    return receipt
+    return msgspec.structs.replace(receipt, objects_left=left)
+
+
+def _delete_objects(store: Store, user: str, session: str) -> int:
+    """Delete the objects of an erased session, also those that an earlier request left. Return how many are left."""
+    if store.blobs is None:
+        return 0
+    with store.read() as db:
+        dead, abandoned = objects.left_of(db, user, session)
+    try:
+        delete(store, dead)
+    except BlobsUnavailable:
+        return len(dead) + abandoned
+    return abandoned
 
 
 def _authorize(db: Database, order: Order) -> tuple[str, list[str]]:
@@ -113,6 +130,7 @@ def erase_rows(db: Database, store: Store, user: str, session: str, chosen: list
             db.execute("DELETE FROM generations WHERE stream = ?", (number,))
         if numbers:
             store.retire_streams(db, numbers)
+        objects.erase(db, key)
         db.execute("DELETE FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
         db.execute("DELETE FROM sessions WHERE user = ? AND machine = ? AND session = ?", key)
     return Receipt(session=UUID(session), machines=found, streams=count, bytes=size), freed

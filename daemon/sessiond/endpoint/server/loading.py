@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sessiond.endpoint.server import records, streams, usage
 from sessiond.endpoint.server.database import Database, placeholders
+from sessiond.endpoint.server.reading import same_in_rows
 from sessiond.endpoint.server.state import (
     GenerationState,
     MachineState,
@@ -35,8 +36,8 @@ class StoredLookup:
         return streams.owner(self._db, stream, generation, keep)
 
     def same(self, stream: int, generation: int, start: int, data: bytes) -> bool:
-        """Return whether a generation has these bytes from `start` on; it has that many."""
-        return streams.same(self._db, stream, generation, start, data, lambda _: None)
+        """Return whether a generation has these bytes from `start` on; it has that many. Raises: NotComparable."""
+        return same_in_rows(self._db, stream, generation, start, data)
 
     def count_streams(self, session: SessionKey, limit: int) -> int:
         """Return the number of streams of a session, up to `limit`."""

@@ -63,6 +63,8 @@ class Observed:
         self._app, self._requests, self._access_log = app, requests, access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         begun, status, noted = time.monotonic(), 0, False
 
         def note() -> None:

@@ -7,29 +7,21 @@ replaces chunks that are still there: those of a session that was erased meanwhi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from sessiond import zstd
 from sessiond.endpoint.server.database import Database
-from sessiond.errors import StateError
 
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
 
-CHUNK = 64 << 10
+CHUNK = 256 << 10
 """Decoded bytes of the largest chunk that small ones are merged to."""
-SOON = 20.0
-"""Seconds after a push until generations with MANY small chunks are packed."""
-LATER = 600.0
-"""Seconds after a push until all others with small chunks are packed."""
 MANY = 16
+"""Small chunks of a generation that are worth packing soon."""
 JOBS = 64
 ROWS = 1000
 """Generations, and chunks of each, that are packed in one transaction."""
@@ -53,13 +45,17 @@ class Merge(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """The packing of a generation: its merges, the small chunks that need no more packing, and the end of them."""
+    """The packing of a generation: its merges, the small chunks that need no more packing, and the end of them.
+
+    `before`: the end of those that needed none before.
+    """
 
     stream: int
     generation: int
     merges: list[Merge]
     small: int
     packed: int
+    before: int
 
 
 def pack(store: Store, least: int) -> int:
@@ -94,7 +90,9 @@ def _jobs(db: Database, least: int) -> list[Job]:
         if new:
             small = sum(chunk.length < CHUNK for chunk in new)
             end = new[-1].start + new[-1].length
-            jobs.append(Job(stream=stream, generation=generation, merges=merges, small=small, packed=end))
+            jobs.append(
+                Job(stream=stream, generation=generation, merges=merges, small=small, packed=end, before=packed)
+            )
         if size > BYTES:
             break
     return jobs
@@ -103,8 +101,9 @@ def _jobs(db: Database, least: int) -> list[Job]:
 def _chunks(db: Database, stream: int, generation: int, packed: int) -> list[Chunk]:
     """Return the chunks behind `packed`, and the one before, which may have space left."""
     rows = db.execute(
-        "SELECT start, length, CASE WHEN length < ? THEN frame END FROM chunks WHERE stream = ? AND generation = ?"
-        " AND start >= coalesce((SELECT max(start) FROM chunks AS before WHERE before.stream = ?"
+        "SELECT start, length, CASE WHEN length < ? AND object IS NULL THEN frame END FROM chunks"
+        " WHERE stream = ? AND generation = ? AND start >="
+        " coalesce((SELECT max(start) FROM chunks AS before WHERE before.stream = ?"
         " AND before.generation = ? AND before.start < ?), 0) ORDER BY start LIMIT ?",
         (CHUNK, stream, generation, stream, generation, packed, ROWS),
     )
@@ -134,50 +133,43 @@ def _add(merges: list[Merge], run: list[Chunk]) -> None:
 
 
 def _save(db: Database, job: Job) -> None:
+    """Replace chunks. Do nothing if they changed: the session was erased, or another process was first."""
+    row = db.execute(
+        f"SELECT packed FROM generations WHERE stream = ? AND generation = ?{db.for_update}",
+        (job.stream, job.generation),
+    ).fetchone()
+    if row is None or row[0] != job.before or not all(_unchanged(db, job, each) for each in job.merges):
+        return
+    added = 0
     for each in job.merges:
-        old = [value for chunk in each.old for value in (chunk.start, chunk.length)]
-        removed = db.execute(
-            "DELETE FROM chunks WHERE stream = ? AND generation = ? AND (start, length) IN"
-            f" (VALUES {', '.join(['(?, ?)'] * len(each.old))})",
-            (job.stream, job.generation, *old),
-        ).rowcount
-        if removed == 0:
-            return  # the session was erased, or another process has packed it
-        if removed != len(each.old):  # the transaction is rolled back, and the chunks stay as they are
-            raise StateError(f"the chunks of stream {job.stream} changed while they were packed")
-        db.execute(
-            "INSERT INTO chunks (stream, generation, start, length, frame) VALUES (?, ?, ?, ?, ?)",
-            (job.stream, job.generation, each.old[0].start, sum(chunk.length for chunk in each.old), each.frame),
-        )
+        _replace(db, job, each)
+        added += len(each.frame) - sum(len(chunk.frame or b"") for chunk in each.old)
     db.execute(
-        "UPDATE generations SET tails = tails - ?, packed = ? WHERE stream = ? AND generation = ?",
-        (job.small, job.packed, job.stream, job.generation),
+        "UPDATE generations SET tails = tails - ?, packed = ?, waiting = waiting + ?"
+        " WHERE stream = ? AND generation = ?",
+        (job.small, job.packed, added, job.stream, job.generation),
     )
 
 
-class Packer:
-    """Packs some time after pushes. Without pushes it does nothing. Use it from one event loop only."""
+def _unchanged(db: Database, job: Job, merge: Merge) -> bool:
+    """Return whether the chunks of a merge are still there. Until the transaction ends, only it replaces chunks."""
+    where, values = _chunks_of(job, merge)
+    (found,) = db.execute(f"SELECT count(*) FROM chunks WHERE {where}", values).fetchone()
+    return bool(found == len(merge.old))
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._limiter = anyio.CapacityLimiter(1)
-        self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def note_push(self) -> None:
-        """Pack later, because a push was stored."""
-        loop = asyncio.get_running_loop()
-        for least, seconds in ((MANY, SOON), (1, LATER)):
-            if least not in self._timers:
-                self._timers[least] = loop.call_later(seconds, self._start, least)
+def _replace(db: Database, job: Job, merge: Merge) -> None:
+    where, values = _chunks_of(job, merge)
+    db.execute(f"DELETE FROM chunks WHERE {where}", values)
+    db.execute(
+        "INSERT INTO chunks (stream, generation, start, length, frame) VALUES (?, ?, ?, ?, ?)",
+        (job.stream, job.generation, merge.old[0].start, sum(chunk.length for chunk in merge.old), merge.frame),
+    )
 
-    def _start(self, least: int) -> None:
-        del self._timers[least]
-        task = asyncio.ensure_future(self._run(least))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, least: int) -> None:
-        with suppress(StateError):  # the next push fails for the same reason and reports it; packing can wait
-            while await anyio.to_thread.run_sync(pack, self._store, least, limiter=self._limiter):
-                pass
+def _chunks_of(job: Job, merge: Merge) -> tuple[str, list[int]]:
+    """Return the condition for the chunks of a merge, and its values."""
+    values = [value for chunk in merge.old for value in (chunk.start, chunk.length)]
+    pairs = ", ".join(["(?, ?)"] * len(merge.old))
+    where = f"stream = ? AND generation = ? AND object IS NULL AND (start, length) IN (VALUES {pairs})"
+    return where, [job.stream, job.generation, *values]

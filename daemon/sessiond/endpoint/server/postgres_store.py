@@ -17,6 +17,7 @@ from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sessiond.endpoint.server import loading, saving
+from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import Digests
 from sessiond.endpoint.server.postgres_database import PostgresDatabase, TextDumper, lock_key
@@ -43,6 +44,7 @@ class PostgresStore:
         Raises:
             StateError: the database can't be reached, or its tables are not of this version.
         """
+        self.blobs: Blobs | None = None
         self.digests = Digests()
         self.lost = False
         self.on_lost: Callable[[], None] = lambda: None

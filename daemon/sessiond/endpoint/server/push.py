@@ -17,6 +17,7 @@ from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.decide import decide
 from sessiond.endpoint.server.decision import Decision, DecodedPush, Sender
 from sessiond.endpoint.server.push_lines import PushLine, decode_lines, push_full
+from sessiond.endpoint.server.reading import Comparer
 from sessiond.endpoint.server.state import Touched
 from sessiond.endpoint.server.tokens import Revoked, WrongDevice
 from sessiond.endpoint.wire import Limits, PushAppend, PushGeneration, PushSession, Result
@@ -37,11 +38,13 @@ class PushOutcome(msgspec.Struct, frozen=True):
     """The results of a push in order, and the streams whose digests some of them still need: see `complete`.
 
     `pending`: the state of a stream by the index of its result. `previous`: the id of the push before this one.
+    `uncompared`: the indexes of lines to compare with bytes in objects before the push is stored once more.
     """
 
     results: list[Result]
     pending: dict[int, streams.State]
     previous: str | None = None
+    uncompared: tuple[int, ...] = ()
 
     def complete(self, digests: Sequence[str]) -> list[Result]:
         """Return the results with the digests of `pending`, which are in its order."""
@@ -51,6 +54,15 @@ class PushOutcome(msgspec.Struct, frozen=True):
             assert found is not None
             results[index] = Result(status="problem", problem=msgspec.structs.replace(found, sha256=digest))
         return results
+
+    def with_compared(self, again: PushOutcome) -> PushOutcome:
+        """Return the outcome with the results of `uncompared` lines from when the push was stored once more."""
+        results, pending = list(self.results), dict(self.pending)
+        for index in self.uncompared:
+            results[index] = again.results[index]
+            if index in again.pending:
+                pending[index] = again.pending[index]
+        return PushOutcome(results, pending, self.previous)
 
 
 class PushRequest:
@@ -71,7 +83,7 @@ class PushRequest:
         `lines` is emptied, so that no line is in memory twice.
         """
         self._decode(lines)
-        self._compare(self.decoded.lines)
+        self.compare()
 
     def read(self) -> bool:
         """Read and decode the lines, unless that was done. Return whether there are any.
@@ -100,15 +112,33 @@ class PushRequest:
                     _leave_rest(decoded, index)
                     return
 
-    def _compare(self, decoded: list[PushLine | Result]) -> None:
-        """Find the appends whose bytes are already stored, outside the write transaction, while others may write."""
+    def compare(self) -> None:
+        """Find the appends whose bytes are already stored, outside the write transaction, while others may write.
+
+        Raises:
+            BlobsUnavailable: the object store that has the bytes can't be read now.
+        """
+        decoded = self.decoded.lines
         compared = 0
 
         def meter(size: int) -> None:
             nonlocal compared
             compared += size
 
+        comparer = Comparer(self.store, meter)
+        for index, line, stream in self._repeated(decoded):
+            if compared > COMPARED:
+                _leave_rest(decoded, index)
+                return
+            item, payload = line.item, line.payload
+            assert isinstance(item, PushAppend)
+            assert payload is not None
+            line.held = comparer.same(stream, item.generation, item.offset, payload.plain())
+
+    def _repeated(self, decoded: list[PushLine | Result]) -> list[tuple[int, PushLine, int]]:
+        """Return the appends up to whose end the store has bytes: their index, and the number of the stream."""
         user = self.sender.access.user
+        found: list[tuple[int, PushLine, int]] = []
         with self.store.read() as db:
             for index, line in enumerate(decoded):
                 if not isinstance(line, PushLine) or not isinstance(line.item, PushAppend) or line.payload is None:
@@ -116,12 +146,9 @@ class PushRequest:
                 item = line.item
                 stream = streams.find(db, user, line.machine, str(line.session), item.stream)
                 held = None if stream is None else streams.find_generation(db, stream, item.generation)
-                if stream is None or held is None or item.offset + item.length > held.length:
-                    continue
-                if compared > COMPARED:
-                    _leave_rest(decoded, index)
-                    return
-                line.held = streams.same(db, stream, item.generation, item.offset, line.payload.plain(), meter)
+                if stream is not None and held is not None and item.offset + item.length <= held.length:
+                    found.append((index, line, stream))
+        return found
 
 
 class CpuBudget:
@@ -196,7 +223,7 @@ def _outcome(decision: Decision) -> PushOutcome:
     for index, position in decision.pending.items():
         assert position.stream.number is not None  # it was saved
         pending[index] = streams.State(position.stream.number, position.generation, position.length, position.sha256)
-    return PushOutcome(decision.results, pending, decision.previous)
+    return PushOutcome(decision.results, pending, decision.previous, decision.uncompared)
 
 
 def _leave_rest(decoded: list[PushLine | Result], start: int) -> None:

@@ -24,10 +24,10 @@ from sessiond.endpoint.server.dictionaries import Dictionaries, Pusher, copy_hea
 from sessiond.endpoint.server.erase import Order, erase
 from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.metrics import metric
-from sessiond.endpoint.server.packer import Packer
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.push import PushOutcome, PushRequest
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.upkeep import Upkeep
 from sessiond.endpoint.wire import Limits
 
 LIVE_SENT = 64 << 10
@@ -83,7 +83,7 @@ class Pushes:
     def __init__(self, store: Store, limits: Limits, uses: LastUses) -> None:
         self._store, self._limits = store, limits
         self._batcher = Batcher(store, uses)
-        self._packer = Packer(store)
+        self.upkeep = Upkeep(store)
         self._dictionaries = Dictionaries()
         self.lines: Counter[str] = Counter()
         """Lines so far by result: `stored`, `duplicate`, or the type of the problem."""
@@ -131,7 +131,20 @@ class Pushes:
         sent = _Body(received, self._dictionaries, self._limits, min(LIVE_DECODED, self._limits.decoded))
         push = PushRequest(self._store, self._limits, received.sender, sent.lines)
         with self._live.admitted(received.client):
-            return self._stored(received, sent, await self._batcher.store(push, live=True))
+            outcome = await self._batcher.store(push, live=True)
+            if outcome.uncompared:
+                outcome = outcome.with_compared(await self._store_compared(push))
+            return self._stored(received, sent, outcome)
+
+    async def _store_compared(self, push: PushRequest) -> PushOutcome:
+        """Compare a repeated live push with bytes in the object store, and store it once more.
+
+        An object store may take seconds. So this has neither a transaction nor the thread of live pushes. Lines that
+        were stored the first time are duplicates now.
+        """
+        async with self._bulk_at_once:
+            await anyio.to_thread.run_sync(push.compare, limiter=self._bulk_threads)
+            return await self._batcher.store(push, live=False)
 
     async def _store_bulk(self, received: ReceivedPush) -> PushOutcome:
         sent = _Body(received, self._dictionaries, self._limits, self._limits.decoded)
@@ -143,7 +156,7 @@ class Pushes:
 
     def _stored(self, received: ReceivedPush, sent: _Body, outcome: PushOutcome) -> PushOutcome:
         if outcome.results:
-            self._packer.note_push()
+            self.upkeep.note_push()
             self.sent_bytes += len(received.sent)
             self.lines.update(each.problem.type if each.problem else each.status for each in outcome.results)
             self._dictionaries.keep(received.pusher, sent.next_dictionary)

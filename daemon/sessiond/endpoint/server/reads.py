@@ -16,7 +16,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from sessiond.endpoint.server import changes, listing, ranges, records, streams
+from sessiond.endpoint.server import changes, listing, ranges, reading, records, streams
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
@@ -30,7 +30,7 @@ from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION, RECORDS
 MAX_THREADS = 4
 """Reads that run at the same time."""
 STEP = 1 << 20
-"""Bytes of a stream that one transaction reads."""
+"""Bytes of a stream that are in memory at once."""
 SESSION_FILTERS = {
     *("tool", "machine_id", "id", "since", "until", "text", "branch", "model", "gone"),
     *("sort", "after", "limit", "user"),
@@ -177,19 +177,27 @@ class ReadHandlers:
         headers |= {"Content-Length": str(end - start), "Content-Type": kind or RECORDS}
         if partial_content:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{row.length}"
+        if request.method == "HEAD":
+            end = start
+        # The first step is read before the answer begins: a failure is then an answer of its own, such as 503.
+        first = await self._step(stream, row.generation, start, end)
         return StreamingResponse(
-            self._bytes(stream, row.generation, start, start if request.method == "HEAD" else end),
+            self._bytes(stream, row.generation, first, start, end),
             status_code=206 if partial_content else 200,
             headers=headers,
         )
 
-    async def _bytes(self, stream: int, generation: int, start: int, end: int) -> AsyncIterator[bytes]:
-        # One short transaction for each step. Stored bytes of a generation never change, so the steps fit together.
-        for at in range(start, end, STEP):
-            stop = min(at + STEP, end)
-            yield await self._reader.query(
-                partial(streams.read, stream=stream, generation=generation, start=at, end=stop)
-            )
+    async def _bytes(self, stream: int, generation: int, first: bytes, start: int, end: int) -> AsyncIterator[bytes]:
+        yield first
+        # Stored bytes of a generation never change, so the steps fit together.
+        for at in range(start + STEP, end, STEP):
+            yield await self._step(stream, generation, at, end)
+
+    async def _step(self, stream: int, generation: int, start: int, end: int) -> bytes:
+        if start >= end:
+            return b""
+        stop = min(start + STEP, end)
+        return await self._reader.run(partial(reading.read, self._reader.store, stream, generation, start, stop))
 
 
 def json_response(answer: msgspec.Struct) -> Response:

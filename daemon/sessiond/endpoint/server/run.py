@@ -52,6 +52,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = False
     store_url: str | None = None
     """A PostgreSQL database that is served instead of the directory."""
+    blobs: str | None = None
+    """The object store, to which packed transcripts are moved: a directory or an s3:// address."""
     push_interval: float = 0.0
     """Seconds that a device is asked to leave between two pushes; 0: it pushes at once."""
     trust_proxy: tuple[str, ...] = ()
@@ -137,7 +139,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
         timeout = PARENT_TIMEOUT if options.until_eof else 0.0
-        opening = serving_store(options.directory, options.store_url, options.quota, timeout)
+        opening = serving_store(options.directory, options.store_url, options.quota, timeout, options.blobs)
         store = closing.enter_context(opening)
         listener = closing.enter_context(_listening(options.host, options.port))
         url = _url("https" if options.tls_cert else "http", listener)

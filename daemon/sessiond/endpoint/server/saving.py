@@ -80,23 +80,25 @@ def _save_generations(db: Database, digests: Digests, changed: list[tuple[int, G
         _follow(digests, number, generation)
     if begun:
         db.executemany(
-            "INSERT INTO generations (stream, generation, previous, keep, base, length, sha256, tails)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO generations (stream, generation, previous, keep, base, length, sha256, tails, waiting)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (number, each.generation, each.previous, each.keep, each.base, each.length, each.sha256, _small(each))
+                (number, each.generation, each.previous, each.keep, each.base, each.length, each.sha256, *_added(each))
                 for number, each in begun
             ],
         )
     if grown:
         db.executemany(
-            "UPDATE generations SET length = ?, sha256 = ?, tails = tails + ? WHERE stream = ? AND generation = ?",
-            [(each.length, each.sha256, _small(each), number, each.generation) for number, each in grown],
+            "UPDATE generations SET length = ?, sha256 = ?, tails = tails + ?, waiting = waiting + ?"
+            " WHERE stream = ? AND generation = ?",
+            [(each.length, each.sha256, *_added(each), number, each.generation) for number, each in grown],
         )
 
 
-def _small(generation: GenerationState) -> int:
-    """Return the number of new chunks that the packer may merge with others."""
-    return sum(tail.payload.length < CHUNK for tail in generation.tails)
+def _added(generation: GenerationState) -> tuple[int, int]:
+    """Return the number of new chunks that the packer may merge with others, and the bytes of all new frames."""
+    payloads = [tail.payload for tail in generation.tails]
+    return sum(each.length < CHUNK for each in payloads), sum(len(each.frame()) for each in payloads)
 
 
 def _follow(digests: Digests, number: int, generation: GenerationState) -> None:

@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
                 app,
                 http="httptools",
                 ws="none",
-                lifespan="off",
+                lifespan="on",
                 loop="asyncio",
                 log_config=None,
                 access_log=False,

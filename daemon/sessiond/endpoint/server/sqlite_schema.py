@@ -12,6 +12,7 @@ from sessiond.endpoint.server.sqlite_tables import (
     BYTES,
     FORGOTTEN,
     INVITES,
+    OBJECTS,
     OWNED,
     TABLES,
     TENANTS,
@@ -23,11 +24,12 @@ from sessiond.endpoint.server.sqlite_tables import (
     TO_VERSION_8,
     TO_VERSION_9,
     TO_VERSION_10,
+    TO_VERSION_11,
 )
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 10
+VERSION = 11
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -123,7 +125,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
         if found == 0:
-            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS)
+            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS)
             db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
         if found == 1:
             _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
@@ -149,6 +151,8 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         if 0 < found < 10:
             _run(db, TENANTS)
             _run(db, TO_VERSION_10[1])
+        if 0 < found < 11:
+            _run(db, TO_VERSION_11 + ";" + OBJECTS)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from uuid import UUID
 
 from sessiond.endpoint.server import loading, saving
+from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import Digests
 from sessiond.endpoint.server.sqlite_schema import FILE, SqliteDatabase, connect
@@ -33,6 +34,7 @@ class SqliteStore:
     def __init__(self, directory: str, *, quota: int | None = None) -> None:
         self.directory = directory
         self.quota = quota
+        self.blobs: Blobs | None = None
         self.digests = Digests()
         self._writer = connect(directory)
         self._files = self._inodes()

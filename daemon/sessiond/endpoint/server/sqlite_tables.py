@@ -93,9 +93,11 @@ CREATE TABLE generations (
     sha256 TEXT,
     tails INTEGER NOT NULL DEFAULT 0,         -- small chunks behind `packed`, the bytes that were packed: see packer.py
     packed INTEGER NOT NULL DEFAULT 0,
+    waiting INTEGER NOT NULL DEFAULT 0,       -- bytes of frames that are in this database: see offloader.py
     PRIMARY KEY (stream, generation)
 ) WITHOUT ROWID;
 CREATE INDEX generations_with_tails ON generations (stream) WHERE tails > 0;
+CREATE INDEX generations_waiting ON generations (waiting) WHERE waiting >= 16384;
 
 CREATE TABLE chunks (
     chunk INTEGER PRIMARY KEY,
@@ -103,9 +105,28 @@ CREATE TABLE chunks (
     generation INTEGER NOT NULL,
     start INTEGER NOT NULL,
     length INTEGER NOT NULL,
-    frame BLOB NOT NULL,
+    frame BLOB NOT NULL,                      -- empty if the bytes are in an object
+    object INTEGER,                           -- the object, and the place of the frame in it
+    at INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL DEFAULT 0,
     UNIQUE (stream, generation, start)
 );
+"""
+
+OBJECTS = """
+-- The objects outside of this database (objects.py has the states). The numbers are never used again.
+CREATE TABLE objects (
+    object INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    user TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    session TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    made_ms INTEGER NOT NULL
+);
+CREATE INDEX objects_by_session ON objects (user, session, machine);
+CREATE INDEX objects_unfinished ON objects (made_ms) WHERE state <> 1;
 """
 
 FORGOTTEN = """
@@ -230,3 +251,12 @@ UPDATE users SET held = (SELECT coalesce(sum(length(envelope)), 0) FROM sessions
 """,
 )
 """The columns, which the tables of version 1 get when they are created again; and the sums that they begin with."""
+TO_VERSION_11 = """
+ALTER TABLE generations ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN object INTEGER;
+ALTER TABLE chunks ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX generations_waiting ON generations (waiting) WHERE waiting >= 16384;
+UPDATE generations SET waiting = (SELECT coalesce(sum(length(frame)), 0) FROM chunks
+    WHERE chunks.stream = generations.stream AND chunks.generation = generations.generation)
+"""

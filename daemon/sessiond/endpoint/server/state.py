@@ -39,6 +39,10 @@ class Touched(msgspec.Struct, kw_only=True):
     """Generations that are loaded in addition to the current one of each stream."""
 
 
+class NotComparable(Exception):
+    """Stored bytes can't be compared in a transaction, because they are in an object."""
+
+
 class Lookup(Protocol):
     """Reads from the store what few pushes need. It sees the state before the batch."""
 
@@ -46,7 +50,7 @@ class Lookup(Protocol):
         """Return the generation that has the last of the first `keep` bytes of a generation as its own."""
 
     def same(self, stream: int, generation: int, start: int, data: bytes) -> bool:
-        """Return whether a generation has these bytes from `start` on; it has that many."""
+        """Return whether a generation has these bytes from `start` on; it has that many. Raises: NotComparable."""
 
     def count_streams(self, session: SessionKey, limit: int) -> int:
         """Return the number of streams of a session, up to `limit`."""

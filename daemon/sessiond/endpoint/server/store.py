@@ -1,16 +1,23 @@
-"""The store of an endpoint, as the rest of the server sees it. `SqliteStore` and `PostgresStore` implement it."""
+"""The store of an endpoint, as the rest of the server sees it. `SqliteStore` and `PostgresStore` implement it.
+
+A push uses `load` and `save`, which do not depend on SQL. Reads, tokens, invitations, erasing and the packer are
+functions of a `Database`, with statements that both databases understand. The methods here are what differs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import Digests
 from sessiond.endpoint.server.state import Changes, State, Touched
 from sessiond.errors import StateError
+
+if TYPE_CHECKING:
+    from sessiond.endpoint.server.blobs import Blobs
 
 
 class StoreBusy(StateError):
@@ -39,6 +46,9 @@ class Store(Protocol):
     @property
     def blocking(self) -> bool:
         """Whether even a short read waits for the network, so that it must not run in the event loop."""
+
+    blobs: Blobs | None
+    """The objects that the packer moves chunks to; None: all bytes are in the store itself."""
 
     on_lost: Callable[[], None]
     """Called when that is found."""

@@ -1,21 +1,18 @@
 """Streams in the store: their generations and chunks.
 
 A generation refers to an older one for the bytes that both share. Bytes are stored in chunks, each one a Zstandard
-frame. A push adds a chunk for each append, and the packer merges them later (packer.py).
+frame. A push adds a chunk for each append, and the packer merges them later (packer.py). With an object store, it then
+moves their frames there (offloader.py). This module finds the chunks, and reading.py reads their bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
-from sessiond import zstd
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.wire import MAX_NUMBER, Generation, StreamLength
-
-MAX_CHUNK = 64 << 20
-"""Decoded bytes of the largest chunk that is read. A segment is far smaller, so a larger chunk is damaged."""
 
 
 class GenerationRow(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +33,23 @@ class State(msgspec.Struct, frozen=True, gc=False):
     generation: int
     length: int
     sha256: str | None
+
+
+class Location(msgspec.Struct, frozen=True, gc=False):
+    """The place of a frame in an object: its name, the first byte and the number of bytes."""
+
+    name: str
+    at: int
+    size: int
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """The bytes [first, stop) of a decoded chunk of `length` bytes; `stored` is its frame, or where that is."""
+
+    length: int
+    stored: bytes | Location
+    first: int
+    stop: int
 
 
 _SELECT_GENERATION = "SELECT generation, previous, keep, base, length, sha256 FROM generations WHERE stream = ?"
@@ -152,34 +166,8 @@ def owners(db: Database, stream: int, generation: int, end: int, limit: int = MA
     return [(int(owner), int(shared)) for owner, shared in rows]
 
 
-def read(db: Database, stream: int, generation: int, start: int, end: int) -> bytes:
-    """Return the bytes [start, end) of a generation, which must have them."""
-    return b"".join(parts(db, stream, generation, start, end))
-
-
-def parts(db: Database, stream: int, generation: int, start: int, end: int) -> Iterator[bytes]:
-    """Iterate over the bytes [start, end) of a generation, which must have them, chunk by chunk."""
-    for _, frame, first, stop in _chunks(db, stream, generation, start, end):
-        yield zstd.decompress(frame, MAX_CHUNK)[first:stop]
-
-
-def same(db: Database, stream: int, generation: int, start: int, data: bytes, meter: Callable[[int], None]) -> bool:
-    """Return whether a generation has these bytes from `start` on.
-
-    `meter` is called with the decoded length of each chunk before it is decoded: a few bytes may be in a large chunk.
-    """
-    at = 0
-    for length, frame, first, stop in _chunks(db, stream, generation, start, start + len(data)):
-        meter(length)
-        part = zstd.decompress(frame, MAX_CHUNK)[first:stop]
-        if data[at : at + len(part)] != part:
-            return False
-        at += len(part)
-    return True
-
-
-def _chunks(db: Database, stream: int, generation: int, start: int, end: int) -> Iterator[tuple[int, bytes, int, int]]:
-    """Iterate over the chunks of the bytes [start, end): decoded length, frame, first and last index in the chunk."""
+def pieces(db: Database, stream: int, generation: int, start: int, end: int) -> list[Piece]:
+    """Return where the bytes [start, end) of a generation are, which must have them, in order."""
     chain = db.execute(
         "WITH RECURSIVE chain (generation, keep, base) AS ("
         " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
@@ -194,13 +182,17 @@ def _chunks(db: Database, stream: int, generation: int, start: int, end: int) ->
         if keep < end and start < end:
             spans.append((owner, max(keep, start), end))
             end = keep
+    found: list[Piece] = []
     for owner, first, stop in reversed(spans):
         rows = db.execute(
-            "SELECT start, length, frame FROM chunks WHERE stream = :stream AND generation = :owner"
-            " AND start < :stop AND start >="
+            "SELECT chunks.start, length, frame, at, size, objects.name"
+            " FROM chunks LEFT JOIN objects ON objects.object = chunks.object"
+            " WHERE stream = :stream AND generation = :owner AND chunks.start < :stop AND chunks.start >="
             " (SELECT max(start) FROM chunks WHERE stream = :stream AND generation = :owner AND start <= :first)"
-            " ORDER BY start",
+            " ORDER BY chunks.start",
             {"stream": stream, "owner": owner, "stop": stop, "first": first},
         )
-        for chunk_start, length, frame in rows:
-            yield int(length), frame, max(first - chunk_start, 0), stop - chunk_start
+        for chunk_start, length, frame, at, size, name in rows:
+            stored = Location(name, at, size) if name is not None else bytes(frame)
+            found.append(Piece(int(length), stored, max(first - chunk_start, 0), min(stop - chunk_start, length)))
+    return found

@@ -1,0 +1,90 @@
+"""Objects in an S3-compatible object store. Credentials and the address come from the AWS_* environment variables.
+
+Only the calls that every such store has are used: PUT, GET with a range, DELETE, and LIST for the sweep.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import S3Store
+
+from sessiond.clock import now_ms
+from sessiond.endpoint.server.blobs import BlobMissing, BlobsUnavailable, Listed
+
+TIMEOUT = timedelta(seconds=30)
+CONNECT_TIMEOUT = timedelta(seconds=5)
+RETRY_TIMEOUT = timedelta(seconds=10)
+RETRIES = 2
+"""A read is answered 503 after that, and the packer tries again later."""
+SHOWN = 200
+"""Characters of an error's text that are shown."""
+
+
+class S3Blobs:
+    """The objects of an endpoint below a prefix of a bucket."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint: str) -> None:
+        address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self._store = S3Store(
+            bucket,
+            prefix="/".join(part for part in (prefix.strip("/"), endpoint) if part),
+            client_options={
+                "timeout": TIMEOUT,
+                "connect_timeout": CONNECT_TIMEOUT,
+                # The operator chose the address: TLS is refused only to one that has none.
+                "allow_http": address.startswith("http://"),
+            },
+            retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT},
+        )
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a new object; see `Blobs.put`."""
+        with _translated():
+            obstore.put(self._store, name, data, use_multipart=False)
+
+    def get(self, name: str, start: int, end: int) -> bytes:
+        """Return a part of an object; see `Blobs.get`."""
+        with _translated(name):
+            data = bytes(obstore.get_range(self._store, name, start=start, end=end))
+        if len(data) != end - start:
+            raise BlobsUnavailable(f"the object store sent {len(data)} of {end - start} bytes")
+        return data
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete objects; see `Blobs.delete`."""
+        for name in names:
+            with suppress(BlobMissing), _translated(name):  # some stores answer 404
+                obstore.delete(self._store, name)
+
+    def list(self) -> Iterator[Listed]:
+        """Iterate over all objects; see `Blobs.list`."""
+        with _translated():
+            for page in obstore.list(self._store):
+                now = now_ms() / 1000
+                for each in page:
+                    yield Listed(each["path"], now - each["last_modified"].timestamp())
+
+
+@contextmanager
+def _translated(name: str | None = None) -> Iterator[None]:
+    """Translate the library's errors. `name`: an object that may be missing."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as error:
+        # A missing bucket is also "not found". That must not look like a lost object.
+        if name is None or "NoSuchBucket" in str(error):
+            raise _unavailable(error) from error
+        raise BlobMissing(f"the object {name} is missing", hint="restore it from a backup") from error
+    except (BaseError, OSError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> BlobsUnavailable:
+    text = str(error).partition("\n")[0][:SHOWN]
+    return BlobsUnavailable(f"the object store failed: {text}", hint="check --blobs and the AWS_* variables")
