@@ -7,6 +7,7 @@ other one.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,11 @@ def in_utf_16(content: bytes) -> bytes:
     return content.decode("utf-8", "surrogatepass").encode("utf-16")
 
 
+def in_utf_16_big_endian(content: bytes) -> bytes:
+    """Write a file in the other order of bytes."""
+    return b"\xfe\xff" + content.decode("utf-8", "surrogatepass").encode("utf-16-be")
+
+
 def in_pairs(content: bytes) -> bytes:
     """Remove every second newline, as a crash before it does."""
     lines = content.splitlines()
@@ -62,7 +68,7 @@ def after_truncated_copies(content: bytes) -> bytes:
     return b"".join(line[: max(2, len(line) // 2)] + line + b"\n" for line in content.splitlines())
 
 
-COMPLETE = (with_mark, in_utf_16, in_pairs, on_one_line, between_nul)
+COMPLETE = (with_mark, in_utf_16, in_utf_16_big_endian, in_pairs, on_one_line, between_nul)
 """Changes that cost nothing."""
 
 
@@ -114,6 +120,20 @@ def test_lines_are_understood_whatever_surrounds_the_records(name: str, change: 
         assert facts(file.source, change(file.content)) == facts(file.source, file.content), file.path
 
 
+def with_letters(content: bytes) -> bytes:
+    """Add letters of several scripts, whose two bytes in UTF-16 are both in use, to each text that has a space."""
+    return re.sub(rb"(?<=[a-z]) (?=[a-z])", " ткань ą ůk 織る, ".encode(), content)
+
+
+@pytest.mark.parametrize("change", [in_utf_16, in_utf_16_big_endian])
+@pytest.mark.parametrize("name", WITH_LINES)
+def test_letters_of_any_script_are_read_from_utf_16(name: str, change: Change) -> None:
+    """A line after the first has no mark that says in which order its bytes are."""
+    for file in line_files(name, Kind.LINES):
+        content = with_letters(file.content)
+        assert facts(file.source, change(content)) == facts(file.source, content), file.path
+
+
 @pytest.mark.parametrize("name", WITH_LINES)
 def test_a_truncated_record_costs_only_itself_in_every_source(name: str) -> None:
     """Each record follows half of itself on the same line. The losses are counted."""
@@ -158,11 +178,6 @@ def test_a_truncated_prompt_is_counted_as_one_without_a_session(name: str) -> No
         whole, found = prompts(file, file.content), prompts(file, after_truncated_copies(file.content))
         assert [each for each in found if each != (None, 0, None, True)] == whole
         assert len(found) == 2 * len(whole)
-
-
-def in_utf_16_big_endian(content: bytes) -> bytes:
-    """Write a file in the other order of bytes."""
-    return b"\xfe\xff" + content.decode("utf-8", "surrogatepass").encode("utf-16-be")
 
 
 def documents(tree: str) -> dict[str, Any]:

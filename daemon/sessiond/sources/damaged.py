@@ -45,6 +45,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _FIELD = re.compile(r"Expected `([^`]+)`, got `\w+` - at `\$((?:\.[\w$-]+|\[\d+\])+)`")
 _STEP = re.compile(r"\.([\w$-]+)|\[(\d+)\]")
 _MESSAGE = re.compile(rb'"(?:message|messages|content|text|prompt|parts?|role)"\s*:\s*["{\[]')
+_STRUCTURE = re.compile(rb'[ "\\,:{}\[\].!?]')
 _FILLER = re.compile("[ \t\r\n\0\ufeff]*")
 _FIRST_KEY = re.compile(r'\{\s*"[^"\\]*"\s*:')
 _START = r'(?<![:,\[])(?<![:,\[] )\{"'
@@ -55,13 +56,32 @@ _JSON = json.JSONDecoder()
 def to_utf8(text: bytes) -> bytes:
     """Return a record or a document without its byte order mark, decoded from UTF-16 if it is in that encoding.
 
-    Editors on Windows and redirected output of PowerShell write both. A line of UTF-16 was cut at the byte 0x0A, so the
-    next line begins with the other byte of that newline.
+    Editors on Windows and redirected output of PowerShell write both. A line of UTF-16 was cut at the byte 0x0A, and
+    the other byte of that newline is at an end of a line.
     """
     for mark, encoding in _MARKS.items():
         if text.startswith(mark):
             return _recode(text[len(mark) :], encoding)
-    return _recode(text[1:], "utf-16-le") if text.startswith(b"\0{\0") else text
+    return _line_of_utf_16(text) if text.startswith(b"\0{\0") else text
+
+
+def _line_of_utf_16(text: bytes) -> bytes:
+    """Return a line that has no byte order mark, decoded in the order of bytes that its content fits.
+
+    Little-endian, its first byte belongs to the newline before it; big-endian, its last one to its own. Both orders
+    decode ASCII. In the wrong one, a letter that needs both bytes takes the place of the character beside it, which
+    is mostly a space, a quote, or the end of a sentence.
+    """
+    readings = [_recode(text[1:], "utf-16-le"), _recode(text, "utf-16-be")]
+    return max(readings, key=lambda each: (_is_json(each), len(_STRUCTURE.findall(each))))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except DAMAGED:
+        return False
+    return True
 
 
 def _recode(text: bytes, encoding: str) -> bytes:
