@@ -8,16 +8,19 @@ import threading
 from uuid import UUID
 
 import httpx
+import msgspec
 import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record, store_push
 from starlette.requests import Request
 
-from sessiond.endpoint.server import Running, tokens
+from sessiond.endpoint.server import Running, recent_pushers, tokens
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.guard import client_name
 from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.push import PushRequest
+from sessiond.endpoint.server.recent_pushers import MAX_BODY, SECONDS, RecentPushers
 from sessiond.endpoint.server.sqlite_schema import FILE
+from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound, SessiondError
 
@@ -231,6 +234,65 @@ def test_an_expired_token_is_refused(endpoint: Running) -> None:
         answer = client.get("/v1/sessions")
         assert (answer.status_code, answer.json()["type"]) == (401, "unauthorized")
         assert "expired" in answer.json()["detail"]
+
+
+def test_a_token_that_pushed_before_is_refused_once_it_is_revoked(endpoint: Running) -> None:
+    """Its pushes are admitted without a lookup, but each transaction looks the token up again."""
+    secret = tokens.add(endpoint.store, "laptop")
+    with Pusher(endpoint.url, secret) as client:
+        assert [client.said(append(at, b"x")) for at in range(3)] == [["stored"]] * 3
+        tokens.revoke(endpoint.store, "laptop")
+        for lines in (json.dumps(append(3, b"x")).encode(), json.dumps({"op": "nothing"}).encode(), b""):
+            answer = client.post("/v1/push", content=lines)
+            assert (answer.status_code, answer.json()["type"]) == (401, "unauthorized"), lines
+    with endpoint.store.read() as db:
+        assert db.execute("SELECT sum(length) FROM generations").fetchone()[0] == 3
+
+
+def test_a_token_that_pushed_before_may_be_released_and_used_elsewhere(endpoint: Running) -> None:
+    """The old device is refused at once, and the new one is not taken for it."""
+    secret = tokens.add(endpoint.store, "laptop")
+    with Pusher(endpoint.url, secret) as old, Pusher(endpoint.url, secret, OTHER_DEVICE) as new:
+        assert [old.said(append(at, b"x")) for at in range(3)] == [["stored"]] * 3
+        tokens.rebind(endpoint.store, "laptop")
+        refused = old.post("/v1/push", content=json.dumps(append(3, b"x")))
+        assert (refused.status_code, refused.json()["type"]) == (403, "wrong-device")
+        assert [new.said(append(at, b"x", session=str(UUID(int=9)), machine_id="b")) for at in range(3)] == [
+            ["stored"]
+        ] * 3
+        assert old.post("/v1/push", content=json.dumps(append(3, b"x"))).status_code == 403
+
+
+def push_of(length: str | None, device: str = DEVICE) -> Request:
+    """Return the request of a push."""
+    headers = [(b"sessiond-device", device.encode())]
+    if length is not None:
+        headers.append((b"content-length", length.encode()))
+    return Request({"type": "http", "headers": headers})
+
+
+def test_which_pushes_need_no_lookup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short ones of the device that pushed with the token in the last minute. A long body is not received in vain."""
+    now = 0.0
+    monkeypatch.setattr(recent_pushers, "CAPACITY", 2)
+    pushers = RecentPushers(lambda: now)
+    access = Access(user="ada", scopes=frozenset({"push"}), name="a", digest=tokens.hash_secret("a"))
+    pushers.keep(access)
+    assert pushers.find(push_of("9"), "a") is None, "it is not bound"
+    bound = msgspec.structs.replace(access, device=UUID(DEVICE))
+    pushers.keep(bound)
+    assert pushers.find(push_of("9"), "a") is bound
+    assert pushers.find(push_of(str(MAX_BODY)), "a") is bound
+    others = [push_of(str(MAX_BODY + 1)), push_of("9" * 4000), push_of("x"), push_of(None), push_of("9", OTHER_DEVICE)]
+    assert [pushers.find(each, "a") for each in others] == [None] * 5
+    assert pushers.find(push_of("9"), "b") is None
+    now = SECONDS + 1.0
+    assert pushers.find(push_of("9"), "a") is None
+    pushers.keep(msgspec.structs.replace(bound, expires_ms=1))
+    assert pushers.find(push_of("9"), "a") is None, "it has expired"
+    for name in ("a", "b", "c"):
+        pushers.keep(msgspec.structs.replace(bound, digest=tokens.hash_secret(name)))
+    assert [pushers.find(push_of("9"), name) is None for name in ("a", "b", "c")] == [True, False, False]
 
 
 def test_a_token_is_found_by_an_index(endpoint: Running) -> None:

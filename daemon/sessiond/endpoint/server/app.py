@@ -120,7 +120,7 @@ class Endpoint:
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/metrics", self._guard.needs(self.metrics, ADMIN), methods=["GET"]),
             Route("/v1", self._guard.optional(self.about), methods=["GET"]),
-            Route("/v1/push", self._guard.needs(self.push, PUSH), methods=["POST"]),
+            Route("/v1/push", self._guard.needs(self.push, PUSH, is_push=True), methods=["POST"]),
             Route("/v1/enrol", self.enrol, methods=["POST"]),
             Route("/v1/offsets", guarded(self.offsets, PUSH, READ), methods=["POST"]),
             Route("/v1/changes", guarded(handlers.changes, READ, ADMIN), methods=["GET"]),
@@ -191,6 +191,8 @@ class Endpoint:
             received = ReceivedPush(sent=sent, encoding=encoding, sender=sender, client=client)
             outcome = await self._pushes.store(received)
         results = outcome.results
+        if not results:  # it had no transaction, in which the token is looked up
+            await self._guard.authenticate(request)
         if outcome.pending:
             # The lines are committed. Only this client waits for the digests of large streams; other pushes go on.
             results = outcome.complete(await self._digester.digests(list(outcome.pending.values())))

@@ -19,6 +19,7 @@ from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.metrics import ACCESS_NAME
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.query import Query, device_id
+from sessiond.endpoint.server.recent_pushers import RecentPushers
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, Access
 from sessiond.endpoint.server.trusted_proxy import TrustedProxy
@@ -46,9 +47,12 @@ class Guard:
         # The token of --token-file belongs to the parent process and is not bound to a device.
         owner = Access(user=DEFAULT_USER, scopes=frozenset(tokens.DEFAULT_SCOPES))
         self._secrets = {tokens.hash_secret(secret): owner for secret in secrets}
+        self._pushers = RecentPushers()
 
-    async def authenticate(self, request: Request) -> Access:
+    async def authenticate(self, request: Request, *, is_push: bool = False) -> Access:
         """Return the access that a request has. A token counts more than a user that a proxy names.
+
+        That of a push may be a minute old, because the transaction of the push looks up the token again.
 
         Raises:
             HttpError: 401, there is no token or it is not accepted; 400, the request gives two lengths, or the proxy's
@@ -63,27 +67,38 @@ class Guard:
         if "authorization" not in request.headers:
             found = None if self._proxy is None else self._proxy.authenticate(request)
         elif scheme == "bearer":
-            if self._store.blocking:
-                found = await anyio.to_thread.run_sync(self._find, secret, limiter=self._lookups)
-            else:
-                # In the event loop: the lookup reads one row by an index, which takes less than a thread's wake-up.
-                found = self._find(secret)
+            found = self._pushers.find(request, secret) if is_push else None
+            if found is None:
+                found = await self._look_up(secret)
+                if is_push and found is not None:
+                    self._pushers.keep(found)
         if found is None:
             raise problems.unauthorized("the token is not accepted" if secret else "a bearer token is needed")
         request.scope[KNOWN] = True
         request.scope[ACCESS_NAME] = found.name
         return found
 
+    async def _look_up(self, secret: str) -> Access | None:
+        if self._store.blocking:
+            return await anyio.to_thread.run_sync(self._find, secret, limiter=self._lookups)
+        # In the event loop: the lookup reads one row by an index, which takes less than a thread's wake-up.
+        return self._find(secret)
+
     def _find(self, secret: str) -> Access | None:
         with self._store.read() as db:
             return tokens.find(db, secret, self._secrets)
 
-    def needs(self, handler: Guarded, *scopes: str, admission: Admission | None = None) -> Handler:
-        """Return a handler that requires a token with one of the scopes, and a free slot in `admission`."""
+    def needs(
+        self, handler: Guarded, *scopes: str, admission: Admission | None = None, is_push: bool = False
+    ) -> Handler:
+        """Return a handler that requires a token with one of the scopes, and a free slot in `admission`.
+
+        `is_push`: its transaction looks up the token again.
+        """
 
         @wraps(handler)
         async def guarded(request: Request) -> Response:
-            access = await self.authenticate(request)
+            access = await self.authenticate(request, is_push=is_push)
             if access.scopes.isdisjoint(scopes):
                 raise HttpError(403, "forbidden", f"the token needs the scope {' or '.join(scopes)}")
             due = self.uses.note(access)

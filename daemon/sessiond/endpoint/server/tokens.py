@@ -56,6 +56,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     device: UUID | None = None
     released: str = ""
     """The devices that it was released from, separated by commas."""
+    expires_ms: int | None = None
+    """None: never."""
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the token has expired by now."""
+        return self.expires_ms is not None and self.expires_ms <= clock.now_ms()
 
     def check_device(self, device: UUID) -> None:
         """Raise WrongDevice unless a device may push with the token."""
@@ -205,16 +212,18 @@ def find(db: Database, secret: str, others: Mapping[bytes, Access]) -> Access | 
     if row is None:
         return others.get(digest)
     name, user, scopes, device, released, expires_ms = row
-    if expires_ms is not None and expires_ms <= clock.now_ms():
-        raise Expired("the token has expired", hint="add another one: sessiond serve token add")
-    return Access(
+    found = Access(
         user=user,
         scopes=frozenset(scopes.split(",")),
         name=name,
         digest=digest,
         device=None if device is None else UUID(device),
         released=released,
+        expires_ms=expires_ms,
     )
+    if found.is_expired:
+        raise Expired("the token has expired", hint="add another one: sessiond serve token add")
+    return found
 
 
 def bind(db: Database, access: Access, device: UUID) -> None:
