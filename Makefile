@@ -76,6 +76,10 @@ trials: $(VENV)/.installed-dev  ## kill a live store among other processes 300 t
 	SESSIOND_TRIALS=$(or $(SESSIOND_TRIALS),300) $(BIN)/python -m pytest -n auto --dist worksteal \
 		tests/endpoint/test_second_process.py -k random_processes
 
+trials-fleet: $(VENV)/.installed-dev  ## kill servers, PostgreSQL and the object store under load, five minutes on each store (SESSIOND_TRIAL_SECONDS=...)
+	SESSIOND_TRIAL_SECONDS=$(or $(SESSIOND_TRIAL_SECONDS),300) $(BIN)/python -m pytest -m slow -o timeout=3600 \
+		tests/endpoint/test_trial.py
+
 mutants: $(VENV)/.installed-dev  ## break the code on purpose: the tests have to notice (MUTANTS="spool --seed 2" selects)
 	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)
 
