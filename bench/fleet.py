@@ -1,12 +1,14 @@
 """Print the performance of `sessiond serve` under the pushes of many devices.
 
     PYTHONPATH=daemon python bench/fleet.py [--daemon OTHER/daemon] [--devices 20,200,1000] [--seconds 8]
+    PYTHONPATH=daemon python bench/fleet.py --postgres postgresql://... [--processes 2]
 
 Closed loop: each device sends its next push as soon as the last one is answered. Open loop: `--rate` pushes a second
 of all devices together. The last row adds four devices that push a backlog in segments of 1 MiB. Bodies are made
 before the clock starts: a session line and an append of one line of the corpus, compressed like the daemon's own
 pushes. Each device has a token of its own. `--daemon` serves with the package of another checkout, so that two
-versions can be compared in one run.
+versions can be compared in one run. `--postgres` serves an empty database, made by `sessiond serve migrate`, with
+several processes; all tables are emptied before each row, and the CPU is that of these processes, without PostgreSQL's.
 
 Columns: answered live pushes a second; their median and 99th percentile in ms; CPU of the server in ms and bytes
 written in KB for each push; peak memory in MB; answers 503.
@@ -29,7 +31,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 import corpus
@@ -49,6 +51,11 @@ SERVE = (
     "    tokens.add(store, f'token {number}', f'bench-token-{number:08}')\n"
     "store.close()\n"
     "serve(Options(directory=sys.argv[1], port=0, announce='-', until_eof=True))\n"
+)
+SERVE_POSTGRES = (
+    "import sys\n"
+    "from sessiond.endpoint.server.run import Options, serve\n"
+    "serve(Options(directory='', store_url=sys.argv[1], port=0, announce='-', until_eof=True))\n"
 )
 LONGEST = 20_000
 """Bytes of the longest line that is pushed live."""
@@ -220,40 +227,70 @@ def counters(pid: int) -> tuple[float, int, float]:
 
 
 @contextmanager
-def serving(daemon: str, tokens: int) -> Iterator[tuple[int, int]]:
+def serving(daemon: str, tokens: int) -> Iterator[list[tuple[int, int]]]:
     """Serve an empty store with this many tokens: port and process id."""
-    with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-c", SERVE, directory, str(tokens)]
-        environ = {**os.environ, "PYTHONPATH": daemon}
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            url = json.loads(process.stdout.readline())["url"]
-            yield int(url.rpartition(":")[2]), process.pid
-            process.stdin.close()
-            process.wait(60)
+    with tempfile.TemporaryDirectory() as directory, process(daemon, SERVE, directory, str(tokens)) as served:
+        yield [served]
 
 
-async def run(devices: list[Device], port: int, rate: float, seconds: float) -> tuple[Load, float]:
-    """Run all devices at once; return what they saw, and the seconds until the last one was done."""
+@contextmanager
+def serving_postgres(daemon: str, tokens: int, url: str, processes: int) -> Iterator[list[tuple[int, int]]]:
+    """Empty a database, and serve it with this many tokens and processes: port and id of each."""
+    import psycopg
+
+    from sessiond.endpoint.server.opening import open_url
+    from sessiond.endpoint.server.tokens import add
+
+    with psycopg.connect(url) as connection:
+        names = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename NOT IN ('facts', 'schema_version')"
+        ).fetchall()
+        connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)}")
+    with closing(open_url(url)) as store:
+        for number in range(tokens):
+            add(store, f"token {number}", f"bench-token-{number:08}")
+    with ExitStack() as stack:
+        yield [stack.enter_context(process(daemon, SERVE_POSTGRES, url)) for _ in range(processes)]
+
+
+@contextmanager
+def process(daemon: str, code: str, *arguments: str) -> Iterator[tuple[int, int]]:
+    """Run an endpoint until the context ends: its port and its process id."""
+    command = [sys.executable, "-c", code, *arguments]
+    environ = {**os.environ, "PYTHONPATH": daemon}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        url = json.loads(started.stdout.readline())["url"]
+        yield int(url.rpartition(":")[2]), started.pid
+        started.stdin.close()
+        started.wait(60)
+
+
+async def run(devices: list[Device], ports: list[int], rate: float, seconds: float) -> tuple[Load, float]:
+    """Run all devices at once, each with one port; return what they saw, and the seconds until the last was done."""
     load, begun = Load(), time.monotonic()
     gap = sum(each.live for each in devices) / rate if rate else 0.0
     await asyncio.gather(
-        *(run_device(each, port, load, gap if each.live else 0.0, begun + seconds) for each in devices)
+        *(
+            run_device(each, ports[number % len(ports)], load, gap if each.live else 0.0, begun + seconds)
+            for number, each in enumerate(devices)
+        )
     )
     return load, time.monotonic() - begun
 
 
-def measure(daemon: str, devices: list[Device], rate: float, seconds: float) -> str:
-    """Serve, push, and return a row."""
-    with serving(daemon, len(devices)) as (port, pid):
-        cpu, written, _ = counters(pid)
-        load, took = asyncio.run(run(devices, port, rate, seconds))
-        cpu_after, written_after, peak = counters(pid)
+def measure(served: list[tuple[int, int]], devices: list[Device], rate: float, seconds: float) -> str:
+    """Push to these endpoints, and return a row."""
+    before = [counters(pid) for _, pid in served]
+    load, took = asyncio.run(run(devices, [port for port, _ in served], rate, seconds))
+    after = [counters(pid) for _, pid in served]
+    cpu, written = (sum(now[at] - then[at] for now, then in zip(after, before, strict=True)) for at in (0, 1))
+    peak = max(each[2] for each in after)
     times, stored = sorted(load.seconds), load.answers[200]
     at = [times[min(len(times) - 1, int(len(times) * share))] * 1000 for share in (0.5, 0.99)] if times else [0, 0]
-    row = f"{len(times) / took:8.0f} {at[0]:8.0f} {at[1]:8.0f} {(cpu_after - cpu) / stored * 1000:8.2f}"
-    row += f" {(written_after - written) / stored / 1000:8.1f} {peak:6.0f} {load.answers[503]:6}"
+    row = f"{len(times) / took:8.0f} {at[0]:8.0f} {at[1]:8.0f} {cpu / stored * 1000:8.2f}"
+    row += f" {written / stored / 1000:8.1f} {peak:6.0f} {load.answers[503]:6}"
     others = {str(status): count for status, count in load.answers.items() if status not in (200, 503)}
     if load.backlog:
         row += f"  backlog {load.backlog / took / 1e6:.0f} MB/s"
@@ -265,6 +302,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "daemon")
     parser.add_argument("--daemon", default=here)
+    parser.add_argument("--postgres", metavar="URL")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--devices", default="20,200,1000")
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=8)
@@ -280,7 +319,12 @@ def main() -> None:
         wanted = max(12, int(rate * options.seconds if rate else PUSHES) // count)
         devices = [prepare(number, wanted, lines, live=True) for number in range(count)]
         devices += [prepare(count + number, 60, lines, live=False) for number in range(backlogs)]
-        print(f"{label:22}", measure(options.daemon, devices, rate, options.seconds), flush=True)
+        if options.postgres:
+            made = serving_postgres(options.daemon, len(devices), options.postgres, options.processes)
+        else:
+            made = serving(options.daemon, len(devices))
+        with made as served:
+            print(f"{label:22}", measure(served, devices, rate, options.seconds), flush=True)
 
 
 if __name__ == "__main__":
