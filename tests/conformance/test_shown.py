@@ -41,7 +41,7 @@ def test_show_prints_what_was_reviewed(name: str) -> None:
 def test_every_sample_is_a_valid_trajectory(name: str) -> None:
     """By the rules of the format, which Harbor's own validator confirms in the lab."""
     for record, threads, _ in shown.sessions(name):
-        made = json.loads(to_json(atif.trajectory(record, threads)))
+        made = json.loads("\n".join(atif.lines(record, threads, to_json)))
         embedded = made.get("subagent_trajectories", [])
         names = [each["trajectory_id"] for each in embedded]
         assert len(set(names)) == len(names)
@@ -76,8 +76,8 @@ def test_the_tokens_of_a_trajectory_are_those_of_the_tool(name: str) -> None:
     for record, threads, _ in shown.sessions(name):
         main = [thread for thread in threads if thread.main] or threads
         responses, total = tokens(main)
-        totals = atif.trajectory(record, threads).final_metrics
-        found = (totals.total_prompt_tokens or 0, totals.total_completion_tokens or 0)
+        totals = json.loads("\n".join(atif.lines(record, threads, to_json)))["final_metrics"]
+        found = (totals.get("total_prompt_tokens", 0), totals.get("total_completion_tokens", 0))
         assert found == (sum(map(prompt, responses)), sum(each.output for each in responses))
         assert total is None or found == (prompt(total), total.output)
 

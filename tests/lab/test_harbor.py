@@ -63,7 +63,7 @@ def test_harbor_accepts_the_trajectory_of_every_sample(tmp_path: Path, monkeypat
     made = ""
     for name in NAMES:
         for record, threads, _ in shown.sessions(name):
-            made = to_json(atif.trajectory(record, threads))
+            made = "\n".join(atif.lines(record, threads, to_json))
             (right / f"{name.replace('/', '-')}-{record.id}.json").write_text(made, encoding="utf-8")
     broken = json.loads(made)
     broken["steps"][0]["step_id"] = 7

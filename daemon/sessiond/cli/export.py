@@ -86,7 +86,7 @@ def _lines(reader: Reader, format: str) -> Iterator[str]:
     from sessiond.transcript import atif, converse, markdown, page
 
     if format == "atif":
-        return iter([to_json(atif.trajectory(reader.record, list(threads(reader))))])
+        return atif.lines(reader.record, list(threads(reader)), to_json)
     steps = converse(list(threads(reader)))
     record, title = reader.record, reader.title or "Session"
     if format == "json":

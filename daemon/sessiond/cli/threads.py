@@ -27,15 +27,15 @@ class Threads:
         Raises: EndpointError, NotFound, OSError.
         """
         called: set[str] = set()
-        for stream in self._reader.streams():
-            if stream.media_type is not None:
-                continue
+        streams = [stream for stream in self._reader.streams() if stream.media_type is None]
+        for stream in streams:
             found = self._streams.get(stream.name)
             if found is None:
                 found = self._streams[stream.name] = _Stream(self._reader, stream.name)
             found.read(positions.get(stream.name))
             items = found.merger.items
-            called |= {placed.item.stream for placed in items if placed.item.stream and stream.main}
+            if stream.main and len(streams) > 1:
+                called |= {placed.item.stream for placed in items if placed.item.stream}
             yield Thread(stream.name, stream.main and stream.name not in called, items)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import msgspec
 from msgspec.structs import replace
@@ -47,14 +48,23 @@ def converse(threads: Sequence[Thread]) -> Iterator[Step]:
 
 def distinct(threads: Sequence[Thread]) -> Iterator[Thread]:
     """Iterate the threads; those of the main thread without what an earlier one of them has by the same key or call."""
-    seen: set[tuple[ItemKind | None, str]] = set()
-    for thread in sorted(threads, key=_begun):
-        if not thread.main:
+    ordered = sorted(threads, key=_begun)
+    several = sum(thread.main and bool(thread.items) for thread in ordered) > 1
+    seen: set[int] = set()
+    for thread in ordered:
+        if not thread.main or not several:
             yield thread
             continue
-        items = [placed for placed in thread.items if seen.isdisjoint(_names(placed.item))]
-        seen |= {name for placed in thread.items for name in _names(placed.item)}
-        yield thread if len(items) == len(thread.items) else Thread(thread.name, thread.main, items)
+        # Numbers of items and hashes of names: a thread may have half a million of them.
+        chosen, names = array("Q"), set[int]()
+        for number, placed in enumerate(thread.items):
+            own = {hash(name) for name in _names(placed.item)}
+            if seen.isdisjoint(own):
+                chosen.append(number)
+            names |= own
+        seen |= names
+        whole = len(chosen) == len(thread.items)
+        yield thread if whole else Thread(thread.name, thread.main, _Chosen(thread.items, chosen))
 
 
 def _begun(thread: Thread) -> tuple[bool, float, bool]:
@@ -63,18 +73,68 @@ def _begun(thread: Thread) -> tuple[bool, float, bool]:
     return not thread.main, float("inf") if begun is None else begun, thread.name != "main"
 
 
+class _Chosen(Sequence[Placed]):
+    """Some of the items of a thread, each with its model if `models` has it."""
+
+    def __init__(self, items: Sequence[Placed], numbers: Sequence[int], models: Sequence[str | None] = ()) -> None:
+        self._items, self._numbers, self._models = items, numbers, models
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Placed: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Placed]: ...
+    def __getitem__(self, at: int | slice) -> Placed | list[Placed]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(len(self))[at]]
+        placed = self._items[self._numbers[at]]
+        model = self._models[at] if self._models else None
+        return placed if model is None else placed._replace(item=replace(placed.item, model=model))
+
+
+class _Models(Sequence[str | None]):
+    """The model of each item that lacks it, by number. There are few models, so they are numbered too."""
+
+    def __init__(self, count: int) -> None:
+        self._names: list[str | None] = [None]
+        self._numbers = array("H", bytes(2 * count))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> str | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str | None]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str | None] | None:
+        if isinstance(at, slice):
+            return [self._names[number] for number in self._numbers[at]]
+        return self._names[self._numbers[at]]
+
+    def set(self, at: int, model: str) -> None:
+        """Set the model of an item. Those after the 65,535th have none: no session has so many."""
+        if model not in self._names and len(self._names) <= 0xFFFF:
+            self._names.append(model)
+        self._numbers[at] = self._names.index(model) if model in self._names else 0
+
+
 def _named(thread: Thread) -> Thread:
     """Return a thread with the model in each item of the model: some tools store it only with the last of a turn."""
-    items, model = list(thread.items), None
-    for index in range(len(items) - 1, -1, -1):
-        item = items[index].item
+    models, model, found = _Models(len(thread.items)), None, False
+    for number in range(len(thread.items) - 1, -1, -1):
+        item = thread.items[number].item
         if item.speaker is Speaker.USER:
             model = None
         elif item.speaker is Speaker.ASSISTANT and item.model is None and model is not None:
-            items[index] = items[index]._replace(item=replace(item, model=model))
+            models.set(number, model)
+            found = True
         elif item.speaker is Speaker.ASSISTANT:
             model = item.model
-    return Thread(thread.name, thread.main, items)
+    if not found:
+        return thread
+    return Thread(thread.name, thread.main, _Chosen(thread.items, range(len(thread.items)), models))
 
 
 def _names(item: Item) -> Iterator[tuple[ItemKind | None, str]]:
@@ -91,9 +151,8 @@ def _names(item: Item) -> Iterator[tuple[ItemKind | None, str]]:
 
 
 def _steps(thread: Thread, depth: int, by_name: dict[str, Thread], shown: set[str]) -> Iterator[Step]:
-    agents = {
-        placed.item.call: placed.item.stream for placed in thread.items if placed.item.call and placed.item.stream
-    }
+    called = ((placed.item.call, placed.item.stream) for placed in thread.items) if len(by_name) > 1 else ()
+    agents = {call: stream for call, stream in called if call and stream}
     for placed in thread.items:
         yield Step(thread, depth, placed)
         if placed.item.kind is not ItemKind.CALL:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+import pickle
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, overload
 
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.session import Item, ItemKind, Speaker
+from sessiond.session import Item, ItemKind, Media, Speaker, Usage
 from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, split_records
+from sessiond.transcript.spilled import Spilled
 from sessiond.transcript.texts import LONG, Span, Texts
 
 LARGEST = 64 << 20
@@ -87,44 +90,86 @@ def fields(stream: str, placed: Placed) -> dict[str, object]:
     return {"stream": stream, "offset": placed.place.offset, "length": placed.place.length} | item
 
 
+class Items(Sequence[Placed]):
+    """The items of a stream in their last state, which are read from a file where they are many.
+
+    `numbers` are those of the items in `store`; None: all of them.
+    """
+
+    def __init__(self, store: Spilled[Placed], numbers: Sequence[int] | None = None) -> None:
+        self._store = store
+        self._numbers: Sequence[int] = range(len(store)) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Placed: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Placed]: ...
+    def __getitem__(self, at: int | slice) -> Placed | list[Placed]:
+        """Return an item, or several. Raises: OSError."""
+        if isinstance(at, slice):
+            return [self._item(number) for number in self._numbers[at]]
+        return self._item(self._numbers[at])
+
+    def __iter__(self) -> Iterator[Placed]:
+        return map(self._item, self._numbers)
+
+    def _item(self, number: int) -> Placed:
+        found = self._store[number]
+        assert found is not None
+        return found
+
+
 class Merger:
     """Brings the items of a stream into their last state, one after the other."""
 
     def __init__(self, texts: Texts | None = None) -> None:
-        """`texts` keeps the long texts; None: the items have them."""
+        """`texts` keeps the long texts, and the items where they are many; None: all of them are in memory."""
         self._texts = texts
-        self._found: list[Placed | None] = []
-        self._by_key: dict[str, list[int]] = {}
+        self._found = Spilled[Placed](texts, _encode, self._decode)
+        self._by_key: dict[int, int | list[int]] = {}
+        """The numbers of the items with a key, by its hash: the keys of a long session would take much memory."""
+        self._gone = False
 
     @property
-    def items(self) -> list[Placed]:
-        """The items so far: retracted ones are gone, texts that continue are joined."""
-        return [placed for placed in self._found if placed is not None]
+    def items(self) -> Sequence[Placed]:
+        """The items so far: retracted ones are gone, texts that continue are joined. They end with the next `add`."""
+        if not self._gone:
+            return Items(self._found)
+        return Items(self._found, array("Q", (at for at in range(len(self._found)) if not self._found.is_gone(at))))
 
     def add(self, each: Placed) -> None:
         """Add the next item. Raises: OSError."""
-        item = each.item
+        item, found = each.item, self._found
         if item.rewind is not None:
             self._rewind(item.rewind)
             return
         if item.replaces and item.key is not None:
-            for index in self._by_key.pop(item.key, ()):
-                self._found[index] = None
-        while self._found and self._found[-1] is None:
-            self._found.pop()
-        last = self._found[-1] if self._found else None
-        if item.continues and last and (last.item.kind, last.item.speaker) == (item.kind, item.speaker):
-            self._found[-1] = self._join(last, item)
-            return
+            for index in _listed(self._by_key.pop(hash(item.key), [])):
+                found[index] = None
+                self._gone = True
+        count = len(found)
+        while count and found.is_gone(count - 1):
+            count -= 1
+        if count < len(found):
+            found.truncate(count)
+        if item.continues and count:
+            last = found[count - 1]
+            if last is not None and (last.item.kind, last.item.speaker) == (item.kind, item.speaker):
+                found[count - 1] = self._join(last, item)
+                return
         if item.key is not None:
-            self._by_key.setdefault(item.key, []).append(len(self._found))
-        self._found.append(each if self._texts is None else each.keep(self._texts))
+            known = self._by_key.get(hash(item.key))
+            self._by_key[hash(item.key)] = count if known is None else [*_listed(known), count]
+        found.append(each if self._texts is None else each.keep(self._texts))
 
     def _rewind(self, key: str) -> None:
-        first = min(self._by_key.get(key, ()), default=0)
-        del self._found[first:]
-        kept = ((key, [index for index in numbers if index < first]) for key, numbers in self._by_key.items())
-        self._by_key = {key: numbers for key, numbers in kept if numbers}
+        first = min(_listed(self._by_key.get(hash(key), [])), default=0)
+        self._found.truncate(first)
+        kept = {key: [index for index in _listed(numbers) if index < first] for key, numbers in self._by_key.items()}
+        self._by_key = {key: numbers[0] if len(numbers) == 1 else numbers for key, numbers in kept.items() if numbers}
 
     def _join(self, last: Placed, item: Item) -> Placed:
         """Return an item with the text of another one behind its own."""
@@ -134,13 +179,60 @@ class Merger:
         more = self._texts.put_text(item.text)
         return last._replace(item=replace(last.item, text=""), kept=(*kept, more), texts=self._texts)
 
+    def _decode(self, encoded: bytes) -> Placed:
+        plain = pickle.loads(encoded) if encoded[0] == _PICKLED else msgspec.msgpack.decode(encoded)  # noqa: S301 - this process wrote it, to a file without a name
+        offset, length, kept, span, arguments, usage, media, kind, speaker, *values = plain
+        # Without a validation: a source may have read a value of another type, which is shown all the same.
+        item = Item(
+            kind=ItemKind(kind),
+            speaker=Speaker(speaker),
+            arguments=None if arguments is None else msgspec.Raw(arguments),
+            usage=None if usage is None else Usage(**usage),
+            media=tuple(Media(**each) for each in media),
+            **dict(zip(_PLAIN, values, strict=True)),
+        )
+        texts = self._texts if kept or span else None
+        spans = tuple(Span(*each) for each in kept)
+        return Placed(Place(offset, length), item, spans, None if span is None else Span(*span), texts)
+
+
+_PICKLED = 0x80
+"""The first byte of a pickle. An array in MessagePack begins with another one."""
+_STRUCTURED = {"kind", "speaker", "arguments", "usage", "media"}
+_PLAIN = tuple(name for name in Item.__struct_fields__ if name not in _STRUCTURED)
+"""The fields of an item that have plain values."""
+
+
+def _encode(placed: Placed) -> bytes:
+    item = placed.item
+    plain = [
+        placed.place.offset,
+        placed.place.length,
+        placed.kept,
+        placed.arguments,
+        None if item.arguments is None else bytes(item.arguments),
+        None if item.usage is None else msgspec.structs.asdict(item.usage),
+        [msgspec.structs.asdict(each) for each in item.media],
+        item.kind.value,
+        item.speaker.value,
+        *(getattr(item, name) for name in _PLAIN),
+    ]
+    try:
+        return msgspec.msgpack.encode(plain)
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or a number of more than 64 bits
+        return pickle.dumps(plain, pickle.HIGHEST_PROTOCOL)
+
+
+def _listed(numbers: int | list[int]) -> list[int]:
+    return [numbers] if isinstance(numbers, int) else numbers
+
 
 def merge(placed: Iterable[Placed]) -> list[Placed]:
     """Return the items of a stream in their last state: retracted ones are gone, texts that continue are joined."""
     merger = Merger()
     for each in placed:
         merger.add(each)
-    return merger.items
+    return list(merger.items)
 
 
 def _items(source: Source, record: bytes, memory: Memory) -> list[Item]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import IO, NamedTuple
 
 LONG = 256
@@ -41,8 +42,7 @@ class Texts:
             start = span.offset - self._written
             return bytes(self._buffer[start : start + span.length])
         assert self._file is not None
-        self._file.seek(span.offset)
-        return self._file.read(span.length)
+        return os.pread(self._file.fileno(), span.length, span.offset)
 
     def put_text(self, text: str) -> Span:
         """Keep a text. Raises: OSError."""

@@ -85,14 +85,17 @@ class FinalMetrics(_Part):
     total_cost_usd: float | None = None
 
 
-class Trajectory(_Part):
-    """A whole session, or the work of one subagent."""
+class Head(_Part):
+    """The beginning of a trajectory, before its steps: of a whole session, or of the work of one subagent."""
 
     schema_version: str
     session_id: str
     trajectory_id: str
     agent: Agent
-    steps: list[Step]
+
+
+class Tail(_Part):
+    """What follows the steps."""
+
     final_metrics: FinalMetrics
     extra: dict[str, str] = {}
-    subagent_trajectories: list[Trajectory] = []

@@ -46,7 +46,7 @@ def usage(key: str | None, given: int, output: int, **facts: Any) -> Item:
 def made(*items: Item, agent: tuple[Item, ...] = ()) -> dict[str, Any]:
     threads = [Thread("main", True, [Placed(Place(at, 1), each) for at, each in enumerate(items)])]
     threads.append(Thread("agent-1", False, [Placed(Place(at, 1), each) for at, each in enumerate(agent)]))
-    found: dict[str, Any] = json.loads(to_json(atif.trajectory(RECORD, threads)))
+    found: dict[str, Any] = json.loads("\n".join(atif.lines(RECORD, threads, to_json)))
     return found
 
 
