@@ -31,7 +31,9 @@ from sessiond.endpoint.server.connections import (
     Phase,
     Timeouts,
 )
-from sessiond.endpoint.server.listener import MAX_CONNECTIONS, RESERVED, most_connections
+from sessiond.endpoint.server.digester import LATER
+from sessiond.endpoint.server.listener import BUSY, MAX_CONNECTIONS, RESERVED, most_connections
+from sessiond.endpoint.server.problems import FULL, SOON, retry_after
 
 DEVICE_LINE = f"Sessiond-Device: {DEVICE}\r\n"
 HALF = b"GET /v1 HTTP/1.1\r\nHost: x\r\nX-Half: "
@@ -348,7 +350,8 @@ def test_a_full_endpoint_answers_503_at_once(tmp_path: Path) -> None:
                 assert time.monotonic() < end
             refused = httpx.get(f"{it.url}/v1", verify=False)
         assert refused.status_code == 503
-        assert (refused.json()["type"], refused.headers["retry-after"]) == ("busy", "1")
+        assert refused.json()["type"] == "busy"
+        assert 1 <= int(refused.headers["retry-after"]) <= 5
         assert refused.headers["content-type"] == "application/problem+json"
         for each in busy:
             assert each.recv(65536).startswith(b"HTTP/1.1 200 OK")
@@ -442,3 +445,13 @@ def test_few_descriptors_are_enough_beside_half_sent_requests(tmp_path: Path) ->
     close(begun)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_clients_that_were_refused_together_come_back_apart() -> None:
+    """Each answer that asks them to wait has a random time, also the one to a connection that is one too many."""
+    refused = {answer.partition(b"Retry-After: ")[2][:1] for answer in BUSY}
+    assert refused == {b"1", b"2", b"3", b"4", b"5"}
+    for least, most in (SOON, FULL, LATER):
+        asked = {int(retry_after(least, most)["Retry-After"]) for _ in range(50)}
+        assert len(asked) > 1
+        assert least <= min(asked) <= max(asked) <= most

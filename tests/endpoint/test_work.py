@@ -213,7 +213,8 @@ def test_a_digest_that_takes_long_is_answered_busy_and_goes_on(store: SqliteStor
         digester = Digester(store, timeout=0)
         with pytest.raises(HttpError) as refused:
             await digester.digests([streams.State(1, 0, len(plain), None)])
-        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "5"})
+        assert refused.value.status == 503
+        assert 5 <= int((refused.value.headers or {})["Retry-After"]) <= 10
         while digester.hashed < len(plain):
             await asyncio.sleep(0)
         return (await Digester(store).digests([streams.State(1, 0, len(plain), None)]))[0]

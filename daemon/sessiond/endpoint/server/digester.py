@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from sessiond.endpoint.server import reading, streams
-from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.problems import HttpError, retry_after
 from sessiond.endpoint.server.store import Store
 
 STEP = 8 << 20
@@ -25,7 +25,8 @@ MAX_TASKS = 64
 TIMEOUT = 20.0
 """Seconds that a request waits for its digests. A client waits 30 s for an answer. After 503 it comes back later, and
 the hash of what was read so far is kept."""
-LATER = {"Retry-After": "5"}
+LATER = (5, 10)
+"""Seconds until a client that was answered 503 comes back: at least, at most."""
 
 
 class Digester:
@@ -50,7 +51,9 @@ class Digester:
             with anyio.fail_after(self._timeout):
                 return [await self._digest(each) for each in wanted]
         except TimeoutError as error:
-            raise HttpError(503, "busy", "digests of large streams are being computed", headers=LATER) from error
+            raise HttpError(
+                503, "busy", "digests of large streams are being computed", headers=retry_after(*LATER)
+            ) from error
 
     async def _digest(self, state: streams.State) -> str:
         if state.sha256 is not None:
@@ -59,7 +62,7 @@ class Digester:
         task = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= MAX_TASKS:
-                raise HttpError(503, "busy", "too many digests are being computed", headers=LATER)
+                raise HttpError(503, "busy", "too many digests are being computed", headers=retry_after(*LATER))
             task = asyncio.ensure_future(self._compute(state))
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import resource
+import secrets
 import socket
 import ssl
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from contextlib import suppress
 from typing import cast
 
 from sessiond.endpoint.server.connections import Connection, Connections, problem_answer
+from sessiond.endpoint.server.problems import SOON
 from sessiond.logs import log
 
 MAX_CONNECTIONS = 1024
@@ -24,7 +26,11 @@ AT_ONCE = 32
 PAUSE = 0.1
 """Seconds without accepting when no descriptor is left and no connection can be dropped."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-BUSY = problem_answer(503, "busy", "too many connections", "Retry-After: 1")
+BUSY = [
+    problem_answer(503, "busy", "too many connections", f"Retry-After: {seconds}")
+    for seconds in range(SOON[0], SOON[1] + 1)
+]
+"""The answers to a connection that is one too many. Clients that were refused together must not return together."""
 
 Factory = Callable[[str], Connection]
 """Returns the asyncio protocol for a connection from this address."""
@@ -92,7 +98,7 @@ class Listener:
             # All connections are being answered. Answer 503 at once, so that the client does not wait for its timeout.
             with accepted, suppress(OSError):
                 if self._ssl is None:
-                    accepted.send(BUSY)
+                    accepted.send(secrets.choice(BUSY))
                     accepted.shutdown(socket.SHUT_WR)
             return
         connection = self._factory(address)

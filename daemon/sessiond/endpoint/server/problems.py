@@ -18,9 +18,10 @@ from sessiond.errors import SessiondError, StateError, StateFull
 from sessiond.logs import log
 
 CONTENT_TYPE = "application/problem+json"
-SOON = 5
-"""Seconds until a client that was answered `busy` comes back, at most."""
-LATER = {"Retry-After": "60"}
+SOON = (1, 5)
+"""Seconds until a client that was answered `busy` comes back: at least, at most."""
+FULL = (45, 90)
+"""The same for a full disk, which takes a while to clear."""
 
 
 class HttpError(SessiondError):
@@ -42,7 +43,12 @@ class HttpError(SessiondError):
 
 def soon() -> dict[str, str]:
     """Return the header that asks a client to come back soon, with a random time: clients must not return together."""
-    return {"Retry-After": str(1 + secrets.randbelow(SOON))}
+    return retry_after(*SOON)
+
+
+def retry_after(least: int, most: int) -> dict[str, str]:
+    """Return the header Retry-After with a random number of seconds."""
+    return {"Retry-After": str(least + secrets.randbelow(most - least + 1))}
 
 
 def unauthorized(detail: str) -> HttpError:
@@ -56,7 +62,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _full(request: Request, error: Exception) -> Response:
-    return HttpError(507, "full", str(error), headers=LATER).response()
+    return HttpError(507, "full", str(error), headers=retry_after(*FULL)).response()
 
 
 async def _busy(request: Request, error: Exception) -> Response:
