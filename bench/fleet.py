@@ -243,7 +243,8 @@ def serving_postgres(daemon: str, tokens: int, url: str, processes: int) -> Iter
 
     with psycopg.connect(url) as connection:
         names = connection.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema() AND tablename NOT IN ('facts', 'schema_version')"
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+            " AND tablename NOT IN ('facts', 'schema_version')"
         ).fetchall()
         connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)}")
     with closing(open_url(url)) as store:
