@@ -132,10 +132,10 @@ def test_no_transaction_waits_for_much_reading(tmp_path: Path, harness: Lab) -> 
     assert len(holds.all) < 3 * len(captured), "small sessions share their commits"
 
 
-def test_small_files_share_commits_of_a_megabyte(tmp_path: Path) -> None:
+def test_small_files_share_commits_of_two_megabytes(tmp_path: Path) -> None:
     """A push that is acknowledged meanwhile has to wait for such a commit."""
     size = 240_000
-    for number in range(16):
+    for number in range(24):
         path = write(tmp_path, number, age=0)
         with open(path, "ab") as file:
             file.write(encode(claude(session(number), 9, text="x" * size)))
@@ -143,7 +143,7 @@ def test_small_files_share_commits_of_a_megabyte(tmp_path: Path) -> None:
         holds = count_holds(harness)
         harness.look()
         longest = max(hold.read for hold in holds.all)
-        assert 4 * size < longest < GROUP_BYTES + 2 * size
+        assert 8 * size < longest < GROUP_BYTES + 2 * size
 
 
 def test_a_new_file_of_some_length_needs_one_commit(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import argparse
 
 HELP = "run the daemon in the foreground"
+FLAGS: dict[str, str] = {}
+"""It has none; so argparse is not imported at each start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

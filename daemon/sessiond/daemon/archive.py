@@ -19,10 +19,10 @@ from sessiond.endpoint.announcement import Announcement
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, EndpointError, StateError
 from sessiond.logs import log
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 from sessiond.state import ARCHIVE
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 T = TypeVar("T")

@@ -33,6 +33,8 @@ class Work(NamedTuple):
     """What to read, the first one first, until enough was read."""
     throttled: bool = False
     """Whether its CPU time counts for the throttle."""
+    single: bool = False
+    """Whether there is only one entry, so that nothing can share its commit."""
 
 
 class Reading(NamedTuple):
@@ -193,7 +195,8 @@ class WorkQueue:
 
     def _work(self, lane: Lane) -> Work:
         if lane is Lane.LIVE:
-            return Work(lane, (Entry(Rank.CHANGED, 0, path, 0) for path in self._round))
+            entries = (Entry(Rank.CHANGED, 0, path, 0) for path in self._round)
+            return Work(lane, entries, single=len(self._round) == 1)
         if lane is Lane.UNFINISHED:
             return Work(lane, (Entry(Rank.CHANGED, 0, next(iter(self._unfinished)), 0),))
         if lane is not Lane.BACKLOG:

@@ -8,9 +8,9 @@ import msgspec
 
 from sessiond.clock import now_ms
 from sessiond.decoding import json_decoder
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 MAX_RETRY_AFTER = 3600.0

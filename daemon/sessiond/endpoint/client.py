@@ -21,9 +21,9 @@ from sessiond.endpoint.compression import JSON_LINES
 from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
 from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
 from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 QUOTE, DETAIL = 200, 1000

@@ -14,9 +14,9 @@ from sessiond import zstd
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.answers import UNREADABLE, content_of, is_json, is_transient
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 JSON_LINES = "application/x-ndjson"

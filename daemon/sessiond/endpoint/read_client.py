@@ -13,9 +13,9 @@ from sessiond.endpoint.answers import UNREADABLE
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.erasure import ForgottenAnswer, Receipt
 from sessiond.errors import NotFound, WrongEndpoint
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 T = TypeVar("T")

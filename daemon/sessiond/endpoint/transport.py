@@ -21,9 +21,9 @@ from sessiond.config.url import is_loopback
 from sessiond.endpoint.compression import CompressingTransport
 from sessiond.endpoint.deadline import Connection, DeadlineTimer
 from sessiond.errors import ConfigError
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("httpx._main"):
+with lean_imports():
     import httpx
 
 IDLE = 60.0

@@ -11,6 +11,9 @@ from sessiond.sources.base import Root, Source, Unit, Watch
 from sessiond.sources.links import ITSELF, find_unit, unit_below_link
 from sessiond.sources.unrecognized import looks_like_session, resembles_unit
 
+RECENT = 1000
+"""Directories whose roots are kept."""
+
 
 class Location(msgspec.Struct, frozen=True, kw_only=True):
     """A path below a root of a source, and the unit that the source takes it for."""
@@ -64,8 +67,8 @@ class Index:
         self._all_roots = roots
         self._known = 0
         self._below: dict[str, list[int]] = {}
-        self._last: tuple[str, list[tuple[Source, Root, int]]] = "", []
-        """The last directory and its roots: consecutive paths are mostly in the same directory."""
+        self._recent: dict[str, list[tuple[Source, Root, int]]] = {}
+        """The roots of recent directories: a path is located several times, and others are in its directory."""
 
     def __call__(self, path: str) -> list[Location]:
         """Return the locations of a path, in the order of the roots. Sources may share a root; most paths have none."""
@@ -111,12 +114,15 @@ class Index:
 
     def _roots_of(self, path: str) -> list[tuple[Source, Root, int]]:
         """Return the roots that contain a path, each with the length of its path and a slash."""
-        directory, last = path[: path.rfind("/") + 1], self._last
-        if directory != last[0] or self._known != len(self._all_roots):
-            last = self._last = directory, self._roots_above(directory)
+        if self._known != len(self._all_roots) or len(self._recent) > RECENT:
+            self._recent.clear()
+        directory = path[: path.rfind("/") + 1]
+        above = self._recent.get(directory)
+        if above is None:
+            above = self._recent[directory] = self._roots_above(directory)
         # A folder that a link leads to can be opened only by the root that it is.
         linked = [self._all_roots[number] for number in self._below.get(path, ())]
-        return [(source, root, len(path)) for source, root in linked if root.prefix and not root.only] or last[1]
+        return [(source, root, len(path)) for source, root in linked if root.prefix and not root.only] or above
 
     def _roots_above(self, directory: str) -> list[tuple[Source, Root, int]]:
         """Return the roots that contain a directory, each with the length of its path and a slash."""

@@ -40,7 +40,8 @@ class StreamCapture:
         # A compressed file is always read from its start, and a projection is in memory.
         self._limit = None if unit.packed or not unit.kind.verbatim else snapshot.turn.slice
         known = snapshot.known
-        self._waited = known is None or known.stream != stream.id or not stream.caught_up
+        unknown = known is None or known.stream != stream.id
+        self._waited = stream.id != UNSTORED and (unknown or not stream.caught_up)
         """Whether files of the stream may be pinned: they are while it waits for space in the outbox."""
 
     def run(self, *, only_grew: bool = False) -> Outcome:
@@ -94,7 +95,7 @@ class StreamCapture:
     def _apply_rewrite(self, *, only_grew: bool) -> None:
         """Begin a new generation if bytes captured before have changed. Raises: Torn, see `_unchanged_prefix`."""
         stream, content = self._stream, self._source.content
-        kept = stream.folded if only_grew else self._unchanged_prefix()
+        kept = self._unchanged_prefix() if stream.folded and not only_grew else stream.folded
         if isinstance(content, FileBytes) and kept == stream.folded:
             known, extents = self._snapshot.known, self._snapshot.context.spool.catalog.extents(stream.id)
             kept = content.at_seam(None if known is None else known.checkpoint, kept, extents, self._pipeline.mask)
@@ -215,6 +216,7 @@ class StreamCapture:
         pin = context.pins.settle(self._source.path, stream.id, needed=needed, old=old)
         if not needed and (self._waited or old):
             release_pins(context, stream.id)
+        self._waited |= needed
         return pin
 
     def _checkpoint(self, content: Lines, *, to_end: bool) -> Checkpoint:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 from sessiond.logs.events import COMMON, EVENTS
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 from sessiond.text import escape
 
-with hide_modules("rich"):  # structlog would import it to format tracebacks, which are never logged
+with lean_imports():
     import structlog
 
 Fields = MutableMapping[str, Any]

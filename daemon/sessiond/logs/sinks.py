@@ -12,16 +12,17 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from sessiond.memory import hide_modules
+from sessiond.memory import lean_imports
 
-with hide_modules("rich"):  # structlog would import it to format tracebacks, which are never logged
+with lean_imports():
     import structlog
     from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
 if TYPE_CHECKING:
     from sessiond.logs import Log
+    from sessiond.logs.processors import Fields
 
 FILE_BYTES = 5_000_000
 FILES = 5
@@ -32,8 +33,9 @@ _OWN_FIELDS = frozenset({"timestamp", "level", "event"})
 """Keys that the journal has as fields of its own: the time, PRIORITY and MESSAGE."""
 
 
-to_handlers = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
-"""The last processor of a logger that writes to the handlers of this module."""
+def to_handlers(logger: object, method: str, fields: Fields) -> tuple[tuple[Fields], dict[str, object]]:
+    """Return the arguments of the logger of `logging`: the last processor for the handlers of this module."""
+    return (fields,), {}
 
 
 class Failures:
@@ -58,11 +60,13 @@ class Failures:
             return None
 
 
-class EventFormatter(structlog.stdlib.ProcessorFormatter):
+class EventFormatter(logging.Formatter):
     """Renders each event once, although the rotated file asks for its length first and stderr may show it too."""
 
     def __init__(self, renderer: Any) -> None:
-        super().__init__(renderer)
+        """`renderer` is a processor of structlog that returns text."""
+        super().__init__()
+        self._renderer = renderer
         self._last: tuple[logging.LogRecord | None, str] = None, ""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +74,7 @@ class EventFormatter(structlog.stdlib.ProcessorFormatter):
         # Handlers of other threads may replace it meanwhile, so it is read and written as a whole.
         last, text = self._last
         if last is not record:
-            text = super().format(record)
+            text = self._renderer(None, record.levelname.lower(), dict(cast("Fields", record.msg)))
             self._last = record, text
         return text
 

@@ -10,11 +10,10 @@ import msgspec
 
 from sessiond.decoding import msgpack_decoder
 from sessiond.endpoint.wire import RemotePosition, StreamLength
-from sessiond.session import Fold
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import BEHIND
 from sessiond.spool.folds import Folds, pack_row
-from sessiond.spool.rows import StreamState
+from sessiond.spool.rows import UNSTORED, StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_position = checked(msgpack_decoder, RemotePosition)
@@ -45,11 +44,16 @@ class Streams(Folds):
         self, session: int, name: str, *, thread: bool, known: bool, media_type: str | None = None
     ) -> StreamState:
         """Return a stream of a session; create it if it is new. `media_type` is that of a side file."""
-        self._db.execute(
+        made = StreamState(id=UNSTORED, session=session, name=name, thread=thread, known=known, media_type=media_type)
+        made.stored = (_pack(made.fold), b"", b"")
+        added = self._db.execute(
             "INSERT INTO stream (session, name, thread, known, media_type, fold) VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING",
-            (session, name, thread, known, media_type, pack_row((_pack(Fold()), b"", b""))),
+            (session, name, thread, known, media_type, pack_row(made.stored)),
         )
+        if added.rowcount and added.lastrowid is not None:
+            made.id = added.lastrowid
+            return made
         row = self._db.execute(
             f"SELECT {_STREAM} FROM stream WHERE session = ? AND name = ?", (session, name)
         ).fetchone()
