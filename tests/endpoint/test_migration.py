@@ -120,8 +120,10 @@ def remove_invites(db: sqlite3.Connection) -> None:
     db.execute("DROP INDEX generations_with_tails")
     db.execute("ALTER TABLE generations DROP COLUMN tails")
     db.execute("ALTER TABLE generations DROP COLUMN packed")
-    db.execute("DROP INDEX sessions_by_tool")
-    for column in ("branch", "model", "gone"):
+    db.execute("DROP INDEX sessions_by_start")
+    db.execute("DROP INDEX sessions_by_active")
+    db.execute("CREATE INDEX sessions_by_start ON sessions (user, started_ms, machine, session)")
+    for column in ("branch", "model", "gone", "active_ms", "place"):
         db.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
 
 

@@ -89,6 +89,9 @@ def test_a_database_of_version_1_gets_its_sums(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP TABLE audit, tenants, objects")
         connection.execute("ALTER TABLE generations DROP COLUMN waiting")
+        connection.execute("ALTER TABLE sessions DROP COLUMN active_ms, DROP COLUMN place")
+        connection.execute('CREATE INDEX sessions_by_start ON sessions ("user")')
+        connection.execute('CREATE INDEX sessions_by_tool ON sessions ("user")')
         connection.execute("ALTER TABLE chunks DROP COLUMN object, DROP COLUMN at, DROP COLUMN size")
         connection.execute("ALTER TABLE users DROP COLUMN held, DROP COLUMN quota, DROP COLUMN tenant")
         connection.execute("DELETE FROM schema_version WHERE version > 1")

@@ -9,7 +9,7 @@ import msgspec
 
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import AfterSession, UnknownPageToken, decode_token, encode_token
-from sessiond.endpoint.server.records import View, page, unix_ms
+from sessiond.endpoint.server.records import BRANCH, PLACE, TOOL, View, ascii_lower, page, unix_ms
 from sessiond.endpoint.wire import SessionsAnswer
 
 
@@ -41,10 +41,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Lists only sessions whose tool deleted their files."""
 
 
-# A client that numbers its revisions by the clock, as ours does, raises them with each change of an ongoing session.
-# Without that, a session whose machine died would be the most recently active one forever.
-_ACTIVE = "coalesce(ended_ms, CASE WHEN started_ms > revision THEN started_ms ELSE revision END)"
-_MOMENTS = {Order.STARTED: "started_ms", Order.ACTIVE: _ACTIVE}
+_MOMENTS = {Order.STARTED: "started_ms", Order.ACTIVE: "active_ms"}
 
 
 def list_sessions(
@@ -63,11 +60,15 @@ def list_sessions(
             raise UnknownPageToken("that position belongs to another order", hint="start again without it")
         where.append(f"({moment}, machine, session) < (?, ?, ?)")
         values += [position.moment_ms, position.machine, position.session]
-    # Only constant text is joined; every value is a parameter.
+    # Only constant text is joined; every value is a parameter. The inner query reads nothing but an index, and the
+    # outer one reads the sessions of the page.
     found = db.execute(
-        f"SELECT machine, session, revision, envelope, {moment} AS moment FROM sessions"
-        f" WHERE {' AND '.join(where)} ORDER BY moment DESC, machine DESC, session DESC LIMIT ?",
-        (*values, limit + 1),
+        "SELECT s.machine, s.session, s.revision, s.envelope, k.moment FROM"
+        f" (SELECT machine, session, {moment} AS moment FROM sessions WHERE {' AND '.join(where)}"
+        f" ORDER BY {moment} DESC, machine DESC, session DESC LIMIT ?) AS k JOIN sessions AS s"
+        " ON s.user = ? AND s.machine = k.machine AND s.session = k.session"
+        " ORDER BY k.moment DESC, k.machine DESC, k.session DESC",
+        (*values, limit + 1, view.user),
     )
     sessions, last = page(db, view, found, limit)
     following = None
@@ -81,19 +82,31 @@ def _conditions(view: View, wanted: Filter) -> tuple[list[str], list[str | int]]
     """Return the conditions of a filter in SQL, and their values."""
     given: list[tuple[str, str | int | None]] = [
         ("user = ?", view.user),
-        ("tool = ?", wanted.tool),
-        ("machine = ?", wanted.machine_id),
+        ("tool = ?", _cut(wanted.tool, TOOL)),
+        # As an expression, because the primary key would be used otherwise, and each session of the machine be read.
+        ("machine || '' = ?", wanted.machine_id),
         ("(ended_ms IS NULL OR ended_ms >= ?)", None if wanted.since is None else unix_ms(wanted.since)),
         ("started_ms < ?", None if wanted.until is None else unix_ms(wanted.until)),
-        ("instr(lower(directory), lower(?)) > 0", wanted.text),
-        ("branch = ?", wanted.branch),
+        ("branch = ?", _cut(wanted.branch, BRANCH)),
         ("instr(lower(model), lower(?)) > 0", wanted.model),
     ]
     where = [condition for condition, value in given if value is not None]
     values = [value for _, value in given if value is not None]
+    if wanted.text is not None:
+        # The index has the beginning of the directory. Only of long ones, the rest is read.
+        where.append(
+            f"(instr(place, ?) > 0 OR length(place) = {PLACE} AND (SELECT instr(lower(whole.directory), ?)"
+            " FROM sessions AS whole WHERE whole.user = sessions.user AND whole.machine = sessions.machine"
+            " AND whole.session = sessions.session) > 0)"
+        )
+        values += [ascii_lower(wanted.text)] * 2
     if wanted.id is not None:
         where.append("session >= ? AND session < ?")
         values += [wanted.id, wanted.id + "~"]
     if wanted.gone:
         where.append("gone = 1")
     return where, values
+
+
+def _cut(value: str | None, length: int) -> str | None:
+    return None if value is None else value[:length]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -66,6 +67,12 @@ _GENERATION_SIZE = 128
 """Bytes of the longest generation in a list of streams, as JSON."""
 
 
+TOOL, BRANCH, MODEL, PLACE = 64, 100, 64, 150
+"""Characters of values in the indexes of lists. Longer ones are cut: PostgreSQL limits the rows of an index."""
+BLOCK = 100
+"""Sessions whose streams are read with one statement."""
+
+
 def revision(db: Database, user: str, machine: str, session: str) -> int | None:
     """Return the stored revision of a record; None if there is no record."""
     row = db.execute(
@@ -101,29 +108,41 @@ def put(db: Database, changed: Mapping[SessionKey, Record], positions: Mapping[S
     db.executemany(
         "INSERT INTO sessions"
         " (user, machine, session, revision, change, tool, directory, branch, model, gone, started_ms, ended_ms,"
-        " envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " active_ms, place, envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (user, machine, session) DO UPDATE SET revision = excluded.revision, change = excluded.change,"
         " tool = excluded.tool, directory = excluded.directory, branch = excluded.branch, model = excluded.model,"
         " gone = excluded.gone, started_ms = excluded.started_ms,"
-        " ended_ms = excluded.ended_ms, envelope = excluded.envelope",
+        " ended_ms = excluded.ended_ms, active_ms = excluded.active_ms, place = excluded.place,"
+        " envelope = excluded.envelope",
         [(*key, *_columns(each, positions[key])) for key, each in changed.items()],
     )
 
 
 def _columns(stored: Record, position: int) -> tuple[object, ...]:
     record = stored.item.record
+    started = unix_ms(record.started_at)
+    ended = None if record.ended_at is None else unix_ms(record.ended_at)
     return (
         stored.item.revision,
         position,
-        record.tool,
+        record.tool[:TOOL],
         record.working_directory,
-        record.git_branch,
-        record.model,
+        None if record.git_branch is None else record.git_branch[:BRANCH],
+        None if record.model is None else record.model[:MODEL],
         0 if stored.item.gone_at is None else 1,
-        unix_ms(record.started_at),
-        None if record.ended_at is None else unix_ms(record.ended_at),
+        started,
+        ended,
+        # A client that numbers its revisions by the clock, as ours does, raises them with each change of an ongoing
+        # session. Without that, a session whose machine died would be the most recently active one forever.
+        max(started, stored.item.revision) if ended is None else ended,
+        ascii_lower(record.working_directory)[:PLACE],
         stored.envelope,
     )
+
+
+def ascii_lower(text: str) -> str:
+    """Return a text with ASCII letters in lower case, as SQLite's `lower` does it."""
+    return text.encode().lower().decode()
 
 
 def get_session(db: Database, view: View, machine: str, session: str) -> StoredSession | None:
@@ -132,7 +151,7 @@ def get_session(db: Database, view: View, machine: str, session: str) -> StoredS
         "SELECT machine, session, revision, envelope FROM sessions WHERE user = ? AND machine = ? AND session = ?",
         (view.user, machine, session),
     ).fetchone()
-    return None if row is None else _stored(db, view, *row)
+    return None if row is None else _stored(view, streams.current(db, view.user, machine, session), *row[1:4])
 
 
 def page(
@@ -144,15 +163,18 @@ def page(
     """
     sessions: list[StoredSession] = []
     last, size = None, 0
-    for row in found:
-        if len(sessions) == limit:
-            return sessions, last
-        stored = _stored(db, view, *row[:4])
-        size += len(row[3]) + sum(len(each.name.encode()) + _GENERATION_SIZE for each in stored.held)
-        if sessions and size > PAGE:
-            return sessions, last
-        sessions.append(stored)
-        last = row
+    rows = iter(found)
+    while block := list(islice(rows, BLOCK)):
+        held = streams.current_of(db, view.user, [row[:2] for row in block])
+        for row in block:
+            if len(sessions) == limit:
+                return sessions, last
+            stored = _stored(view, held.get((row[0], row[1]), []), *row[1:4])
+            size += len(row[3]) + sum(len(each.name.encode()) + _GENERATION_SIZE for each in stored.held)
+            if sessions and size > PAGE:
+                return sessions, last
+            sessions.append(stored)
+            last = row
     return sessions, None
 
 
@@ -178,7 +200,7 @@ def list_streams(db: Database, user: str, machine: str, session: str, after: str
     return StreamsAnswer(streams=list(found.values()), next=None if following is None else encode_token(following))
 
 
-def _stored(db: Database, view: View, machine: str, session: str, number: int, envelope: bytes) -> StoredSession:
+def _stored(view: View, held: list[StreamLength], session: str, number: int, envelope: bytes) -> StoredSession:
     fields = _read_envelope.decode(envelope)
     return StoredSession(
         record=fields.record,
@@ -195,7 +217,7 @@ def _stored(db: Database, view: View, machine: str, session: str, number: int, e
             )
             for each in fields.streams
         ],
-        held=streams.current(db, view.user, machine, session),
+        held=held,
         prompts_only=fields.prompts_only,
         continues=fields.continues,
     )

@@ -25,11 +25,12 @@ from sessiond.endpoint.server.sqlite_tables import (
     TO_VERSION_9,
     TO_VERSION_10,
     TO_VERSION_11,
+    TO_VERSION_12,
 )
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 11
+VERSION = 12
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -153,6 +154,10 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
             _run(db, TO_VERSION_10[1])
         if 0 < found < 11:
             _run(db, TO_VERSION_11 + ";" + OBJECTS)
+        if 1 < found < 12:
+            _run(db, TO_VERSION_12[0])
+        if 0 < found < 12:
+            _run(db, TO_VERSION_12[1])
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:

@@ -65,11 +65,16 @@ CREATE TABLE sessions (
     branch TEXT,
     model TEXT,
     gone INTEGER NOT NULL DEFAULT 0,          -- 1: the tool deleted its files
+    active_ms INTEGER NOT NULL DEFAULT 0,     -- when it was last active, as lists show it
+    place TEXT NOT NULL DEFAULT '',           -- the beginning of the directory, in lower case
     PRIMARY KEY (user, machine, session)
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_change ON sessions (user, change);
-CREATE INDEX sessions_by_start ON sessions (user, started_ms, machine, session);
-CREATE INDEX sessions_by_tool ON sessions (user, tool, started_ms, machine, session);
+-- The indexes of lists have all columns that a list filters by, so that only the sessions of a page are read.
+CREATE INDEX sessions_by_start ON sessions
+    (user, started_ms, machine, session, tool, place, branch, model, gone, ended_ms);
+CREATE INDEX sessions_by_active ON sessions
+    (user, active_ms, machine, session, started_ms, tool, place, branch, model, gone, ended_ms);
 
 CREATE TABLE streams (
     stream INTEGER PRIMARY KEY,
@@ -260,3 +265,21 @@ CREATE INDEX generations_waiting ON generations (waiting) WHERE waiting >= 16384
 UPDATE generations SET waiting = (SELECT coalesce(sum(length(frame)), 0) FROM chunks
     WHERE chunks.stream = generations.stream AND chunks.generation = generations.generation)
 """
+TO_VERSION_12 = (
+    """
+ALTER TABLE sessions ADD COLUMN active_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN place TEXT NOT NULL DEFAULT '';
+DROP INDEX sessions_by_start;
+DROP INDEX sessions_by_tool;
+CREATE INDEX sessions_by_start ON sessions
+    (user, started_ms, machine, session, tool, place, branch, model, gone, ended_ms);
+CREATE INDEX sessions_by_active ON sessions
+    (user, active_ms, machine, session, started_ms, tool, place, branch, model, gone, ended_ms)
+""",
+    """
+UPDATE sessions SET active_ms = coalesce(ended_ms, max(started_ms, revision)),
+    place = substr(lower(directory), 1, 150), tool = substr(tool, 1, 64), branch = substr(branch, 1, 100),
+    model = substr(model, 1, 64)
+""",
+)
+"""The columns, which the tables of version 1 get when they are created again; and what they are filled with."""

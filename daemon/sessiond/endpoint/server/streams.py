@@ -7,7 +7,7 @@ moves their frames there (offloader.py). This module finds the chunks, and readi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -107,6 +107,23 @@ def current(db: Database, user: str, machine: str, session: str) -> list[StreamL
         (user, machine, session),
     )
     return [StreamLength(name=name, generation=generation, length=length) for name, generation, length in rows]
+
+
+def current_of(
+    db: Database, user: str, sessions: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], list[StreamLength]]:
+    """Return what `current` does, of several sessions of a user, by machine and session."""
+    rows = db.execute(
+        f"SELECT m, s, name, generation, length FROM {db.join_keys(('u', 'm', 's'))} CROSS JOIN streams"
+        " CROSS JOIN generations WHERE user = u AND machine = m AND session = s"
+        " AND generations.stream = streams.stream AND generation ="
+        " (SELECT max(generation) FROM generations AS later WHERE later.stream = streams.stream) ORDER BY name",
+        db.key_parameters([(user, machine, session) for machine, session in sessions]),
+    )
+    found: dict[tuple[str, str], list[StreamLength]] = {}
+    for machine, session, name, generation, length in rows:
+        found.setdefault((machine, session), []).append(StreamLength(name=name, generation=generation, length=length))
+    return found
 
 
 def generations(
