@@ -231,8 +231,27 @@ def test_few_requests_may_wait_for_the_answer_to_an_earlier_one() -> None:
     connection.data_received(WHOLE * (MAX_PIPELINED + 1))
     assert (len(loop.tasks), transport.state) == (1, "open")
     connection.data_received(WHOLE)
-    assert transport.sent.startswith(b"HTTP/1.1 400 ")
-    assert transport.state == "closing"
+    assert (transport.sent, transport.state) == (b"", "closing")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "answered"),
+    [
+        (b"", b"\r\nno request\r\n", True),
+        (WHOLE, b"no request\r\n", False),
+        (WHOLE, HALF + b"x" * MAX_HEAD, False),
+        (WHOLE, b"POST /v1/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno size", False),
+        (b"", b"POST /v1/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno size", True),
+    ],
+)
+def test_an_error_is_not_taken_for_the_answer_to_an_earlier_request(
+    before: bytes, after: bytes, answered: bool
+) -> None:
+    """That request may be a push, which is being stored."""
+    connection, _, transport = connect(Connections(9, TIMEOUTS))
+    for data in (before, after):
+        connection.data_received(data)
+    assert (transport.sent != b"", transport.state) == (answered, "closing")
 
 
 UPGRADE = b" /v1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"

@@ -11,13 +11,12 @@ import asyncio
 import enum
 import logging
 from collections import Counter
-from http import HTTPStatus
 from typing import Any, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from sessiond.endpoint.wire import HttpProblem
+from sessiond.endpoint.server.problems import problem_answer
 
 LOGGER = logging.getLogger("uvicorn.error.requests")
 """Errors in requests are answered and not logged. A log line for each would let any client fill the disk."""
@@ -116,9 +115,8 @@ class Connection(HttpToolsProtocol):
             return
         self._overhead += len(data)
         super().data_received(data)
-        if self._overhead > MAX_HEAD and not self.transport.is_closing():
-            self.transport.write(problem_answer(431, "too-large", f"the headers have more than {MAX_HEAD} bytes"))
-            self.transport.close()
+        if self._overhead > MAX_HEAD:
+            self._refuse(431, "too-large", f"the headers have more than {MAX_HEAD} bytes")
         self._update()
 
     def on_message_begin(self) -> None:
@@ -209,9 +207,19 @@ class Connection(HttpToolsProtocol):
         self._update()
 
     def send_400_response(self, msg: str) -> None:
-        if not self.transport.is_closing():
-            self.transport.write(problem_answer(400, "malformed", msg))
-            self.transport.close()
+        self._refuse(400, "malformed", msg)
+
+    def _refuse(self, status: int, kind: str, detail: str) -> None:
+        """Answer what is being received with an error, and close the connection.
+
+        While an earlier request is not answered, close it without a word: the client would take this for its answer.
+        """
+        if self.transport.is_closing():
+            return
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline):
+            self.transport.write(problem_answer(status, kind, detail))
+        self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
         self.cycle.keep_alive = False  # it is answered, but nothing after it is parsed
@@ -279,19 +287,3 @@ class Connections:
         self.dropped += 1
         victim.abort()
         return True
-
-
-def problem_answer(status: int, kind: str, detail: str, *headers: str) -> bytes:
-    """Return a complete HTTP answer with a problem, for a connection that never reaches the application."""
-    reason = HTTPStatus(status).phrase
-    body = msgspec.json.encode(HttpProblem(type=kind, title=reason, status=status, detail=detail))
-    lines = (
-        f"HTTP/1.1 {status} {reason}",
-        "Content-Type: application/problem+json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        *headers,
-        "",
-        "",
-    )
-    return "\r\n".join(lines).encode() + body

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from sessiond.endpoint.server.connections import Connection, Connections, problem_answer
-from sessiond.endpoint.server.problems import SOON
+from sessiond.endpoint.server.connections import Connection, Connections
+from sessiond.endpoint.server.problems import SOON, problem_answer
 from sessiond.logs import log
 
 MAX_CONNECTIONS = 1024

@@ -41,6 +41,22 @@ class HttpError(SessiondError):
         )
 
 
+def problem_answer(status: int, kind: str, detail: str, *headers: str) -> bytes:
+    """Return a complete HTTP answer with a problem, for a connection that never reaches the application."""
+    reason = HTTPStatus(status).phrase
+    body = msgspec.json.encode(HttpProblem(type=kind, title=reason, status=status, detail=detail))
+    lines = (
+        f"HTTP/1.1 {status} {reason}",
+        f"Content-Type: {CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *headers,
+        "",
+        "",
+    )
+    return "\r\n".join(lines).encode() + body
+
+
 def soon() -> dict[str, str]:
     """Return the header that asks a client to come back soon, with a random time: clients must not return together."""
     return retry_after(*SOON)
