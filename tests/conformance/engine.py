@@ -109,7 +109,7 @@ def fold_lines(source: Source, fold: Fold, data: bytes) -> bytes:
 def capture(tree: str) -> dict[uuid.UUID, Found]:
     """Capture every session of every tool in a tree."""
     known = roots(tree)
-    with _opened(tree, known) as context:
+    with opened(tree, known) as context:
         unknown: dict[uuid.UUID, set[str]] = {}
         for location in locations(tree, known):
             ingest(context, location)
@@ -143,7 +143,7 @@ class CapturedReader(LocalReader):
 def readers(tree: str) -> Iterator[list[CapturedReader]]:
     """Capture a tree, and open what `show` reads each of its sessions with, oldest first. Nothing is masked."""
     known = roots(tree)
-    with _opened(tree, known) as context:
+    with opened(tree, known) as context:
         for location in [*locations(tree, known), *side_files(tree, known)]:
             ingest(context, location)
         config = Config(state_dir=os.path.dirname(context.pins.directory))
@@ -152,7 +152,7 @@ def readers(tree: str) -> Iterator[list[CapturedReader]]:
 
 
 @contextmanager
-def _opened(tree: str, known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
+def opened(tree: str, known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
     """Open a spool in a new state directory to capture what is below the roots of a tree."""
     with tempfile.TemporaryDirectory() as state:
         spool = Spool(state)

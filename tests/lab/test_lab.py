@@ -25,6 +25,7 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.mark.lab
+@pytest.mark.timeout(4000)  # longer than the script's own bound: it installs a tool and waits for it
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.tool}-{run.version}")
 def test_what_a_real_tool_writes_arrives(run: Run, tmp_path: Path) -> None:
     """Each session is at the endpoint, right in every field, and the tool's files are as it left them."""

@@ -24,6 +24,13 @@ HEADS = """
         (SELECT coalesce(label, display_name) FROM session_nodes WHERE session_key = w.session_key))
     FROM session_windows w WHERE EXISTS (SELECT 1 FROM transcript_events WHERE session_id = w.session_id)
 """
+TABLES = (
+    ("session_windows", "previous_session_id"),
+    ("session_nodes", "display_name"),
+    ("transcript_events", "event_zstd"),
+    ("transcript_rewrite_watermarks", "generation"),
+)
+"""Tables that a listing needs, each with a column of the version that is read. The tool creates them one by one."""
 HEAD = """
     SELECT coalesce(n.label, n.display_name), coalesce(n.fork_source_session_id,
         CASE WHEN w.reason IN ('fork', 'rewind', 'compaction') THEN w.previous_session_id END,
@@ -78,7 +85,7 @@ class OpenClaw(Pi):
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List sessions by the index of their events; a session that was packed away has none."""
-        if database.has("session_windows", "previous_session_id") and database.has("transcript_events", "event_zstd"):
+        if all(database.has(table, column) for table, column in TABLES):
             yield from database.rows(HEADS.format(status=column_or(database, "session_windows", "status")))
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:

@@ -72,7 +72,8 @@ class Warp(BaseSource):
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
         """List conversations by the time of their last change."""
-        yield from ((native_id, str(changed)) for native_id, changed in database.rows(SESSIONS))
+        if database.has("agent_conversations", "conversation_id", "last_modified_at"):
+            yield from ((native_id, str(changed)) for native_id, changed in database.rows(SESSIONS))
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a conversation's questions in order. The rest of the database is the terminal's history."""

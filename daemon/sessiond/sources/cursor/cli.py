@@ -43,7 +43,7 @@ def project_text(content: bytes, unit: Unit) -> Iterator[Projection]:
 
 def is_store(database: Rows) -> bool:
     """Return whether a database is a `store.db`, not one of the editor's."""
-    return database.has("blobs", "id", "data")
+    return database.has("blobs", "id", "data") and database.has("meta", "key", "value")
 
 
 def list_store(database: Rows) -> Iterator[tuple[str, str]]:
