@@ -14,7 +14,7 @@ from sessiond.ingest import Index
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Watch
 from sessiond.sources.unrecognized import SESSIONS
-from sessiond.watch.scan import ScanStats, look_further, scan
+from sessiond.watch.scan import FurtherSearch, ScanStats, scan
 from support.sample_tree import NAMES, build, built
 
 REALLY_UNREAD = {
@@ -37,7 +37,8 @@ def unrecognized(tree: str) -> dict[str, set[str]]:
         for path, _ in scan(root, stats=stats):
             if not list(index.units(path)) and (tools := index.unrecognized(path)):
                 found[path] = tools
-        found |= {path: tools for path in look_further(stats.passed_over) if (tools := index.passed_over(path))}
+        further = FurtherSearch(stats.passed_over).files()
+        found |= {path: tools for path in further if (tools := index.passed_over(path))}
     return found
 
 

@@ -158,8 +158,8 @@ EDGES: list[Named] = [
     Named(
         "what was deleted is still counted",
         "daemon/scanner.py",
-        "if first or changed or gone:",
-        "if first or changed:",
+        "if first or changed or gone or found_further:",
+        "if first or changed or found_further:",
         (["tests/unit/daemon/test_promptness.py", "-k", "deleted"],),
     ),
     Named(

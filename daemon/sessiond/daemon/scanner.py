@@ -27,10 +27,10 @@ from sessiond.ingest import Index, Location
 from sessiond.logs import log
 from sessiond.sources.base import UserDirs
 from sessiond.watch import WatchedRoot, Watcher
-from sessiond.watch.scan import ScanStats, look_further
+from sessiond.watch.scan import FurtherSearch, ScanStats
 
 LOOK_FURTHER_S = 86_400
-"""Between two looks at the directories that scans pass over. Nothing in them is captured, so nothing is urgent."""
+"""Between two searches of the directories that scans pass over. Nothing in them is captured, so nothing is urgent."""
 
 
 class ScanResult(msgspec.Struct, frozen=True):
@@ -47,6 +47,9 @@ class ScanResult(msgspec.Struct, frozen=True):
 class Scanner:
     """Finds what events missed (rule 11: the rescan is the guarantee). Only the capture thread uses it."""
 
+    further_entries = 5_000
+    """Files and directories at which a scan looks in directories that are passed over; the next scan goes on."""
+
     def __init__(self, resources: Resources, watcher: Watcher) -> None:
         self._resources, self._watcher = resources, watcher
         self._index = Index(resources.roots)
@@ -57,7 +60,9 @@ class Scanner:
         """What the inventory has; None before the first scan."""
         self._passed_over = Counter[str]()
         """Files of each tool that look like sessions, in directories that are not searched."""
-        self._looked_further = -math.inf
+        self._search = FurtherSearch(())
+        self._search_began = -math.inf
+        self._search_found = Counter[str]()
         self.project_search_due = False
         """Whether sessions may name new projects since the last scan."""
 
@@ -86,7 +91,8 @@ class Scanner:
         gone = [path for path in self.inventory if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
             del self.inventory[path]
-        if first or changed or gone:
+        found_further = self._search_further()
+        if first or changed or gone or found_further:
             counts = count(self.inventory, self._index)
             self.counts = counts._replace(unrecognized=counts.unrecognized + self._passed_over)
             self._resources.release_memory()
@@ -111,12 +117,21 @@ class Scanner:
             passed_over += stats.passed_over
             # What was captured through a link is gone only if it is not there either.
             pending += self._resources.follow_links(root, stats.links, self._watcher)
-        if time.monotonic() - self._looked_further >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
-            self._looked_further = time.monotonic()
-            self._passed_over = Counter(
-                tool for path in set(look_further(passed_over)) for tool in self._index.passed_over(path)
-            )
+        if time.monotonic() - self._search_began >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
+            self._search, self._search_found = FurtherSearch(passed_over), Counter()
+            self._search_began = time.monotonic()
         return seen, changed
+
+    def _search_further(self) -> bool:
+        """Go on with the search in directories that scans pass over; return whether its result changed.
+
+        Until it is complete, what was found so far counts if it is more than the search before has found.
+        """
+        before = self._passed_over
+        for path in self._search.files(self.further_entries):
+            self._search_found.update(self._index.passed_over(path))
+        self._passed_over = +self._search_found if self._search.complete else before | self._search_found
+        return self._passed_over != before
 
     def _live_sessions(self) -> frozenset[tuple[str, str]]:
         dirs = UserDirs.current(self._resources.environ)

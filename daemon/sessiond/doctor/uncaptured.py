@@ -14,7 +14,7 @@ from sessiond.sources import find_roots
 from sessiond.sources.base import Kind
 from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
-from sessiond.watch.scan import ScanStats, look_further, scan
+from sessiond.watch.scan import FurtherSearch, ScanStats, scan
 
 NOT_SEARCHED = "looks like a session, but is in a directory that is not searched"
 UNKNOWN_FORMAT = "looks like a session, but has an unknown name or place"
@@ -44,7 +44,7 @@ def find_uncaptured(
             if stat.st_size:
                 for tool, reason in _reasons(index, spool, path):
                     found.setdefault(tool, set()).add(Uncaptured(path, reason))
-        for path in look_further(stats.passed_over):
+        for path in FurtherSearch(stats.passed_over).files():
             for tool in index.passed_over(path):
                 found.setdefault(tool, set()).add(Uncaptured(path, NOT_SEARCHED))
         for path in stats.links:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TypeAlias
 
 from sessiond.sources.base import Root, Watch
 
-MOST_ENTRIES = 5_000
-"""Files and directories at which `look_further` looks: other programs may have many below a root."""
 Found: TypeAlias = tuple[str, os.stat_result]
 """A regular file: its path below `Root.path` (surrogateescape), and its lstat."""
 
@@ -84,20 +81,40 @@ def scan(root: Root, below: str = "", stats: ScanStats | None = None) -> Iterato
                 stats.unreadable.append(directory)
 
 
-def look_further(directories: Iterable[str], most: int = MOST_ENTRIES) -> Iterator[str]:
-    """Iterate the regular files below directories that a scan passed over, the nearest first, up to a number.
+class FurtherSearch:
+    """Looks at the files below directories that scans passed over, some at a time: other programs may have many there.
 
     Nothing below them is captured. Symbolic links are not followed, and what can't be read is left out.
     """
-    pending = deque(dict.fromkeys(directories))
-    while pending and most > 0:
-        try:
-            with os.scandir(pending.popleft()) as entries:
-                for entry in islice(entries, most):
-                    most -= 1
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        yield entry.path
-        except OSError:
-            continue
+
+    def __init__(self, directories: Iterable[str]) -> None:
+        self._pending = deque(dict.fromkeys(directories))
+        self._known = set(self._pending)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every directory was looked at."""
+        return not self._pending
+
+    def files(self, most: int | None = None) -> Iterator[str]:
+        """Iterate the next regular files, the nearest first.
+
+        It ends with the directory in which it has seen `most` entries. None: it goes on to the end.
+        """
+        seen = 0
+        while self._pending and (most is None or seen < most):
+            try:
+                with os.scandir(self._pending.popleft()) as entries:
+                    for entry in entries:
+                        seen += 1
+                        if entry.is_dir(follow_symlinks=False):
+                            self._add(entry.path)
+                        elif entry.is_file(follow_symlinks=False):
+                            yield entry.path
+            except OSError:
+                continue
+
+    def _add(self, directory: str) -> None:
+        if directory not in self._known:  # a scan of another root passed over it as well
+            self._known.add(directory)
+            self._pending.append(directory)
