@@ -23,6 +23,7 @@ from sessiond.redact.policy import Policy
 from sessiond.spool.safety import State
 from sessiond.spool.sizes import SIZES, Sizes
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
+from sessiond.upload import read_back as read_back_module
 from sessiond.upload.read_back import DAYS, LEAST, MOST, ReadBack, part_of_day, read_back
 from support.harness import CLAUDE, SESSION, claude
 
@@ -30,7 +31,8 @@ ALL = 1 << 30
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(read_back_module, "REQUEST", 1)
     with ExitStack() as stack:
         yield World(tmp_path, stack)
 
@@ -122,6 +124,16 @@ def test_a_round_reads_each_stream_once(world: World) -> None:
     assert len(set(paths)) == 5
     assert sorted(paths.count(path) for path in set(paths))[0] >= 3
     assert min(days) > 0 and max(days) <= 2 * some
+
+
+def test_small_streams_count_as_a_request_each(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else ten thousand of them would be ten thousand requests a day."""
+    monkeypatch.setattr(read_back_module, "REQUEST", 1 << 20)
+    world.settle_at("first", [])
+    write(world, 5, count=1)
+    before = len(world.harness.transport.requests)
+    read(world, 2 << 20)
+    assert len(asked(world, before)) == 2
 
 
 def test_a_long_stream_is_read_in_parts(world: World) -> None:

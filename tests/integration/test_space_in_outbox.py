@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from sessiond.ingest import location as locating
 from sessiond.ingest.backlog import can_catch_up, catch_up
 from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool.rows import StreamState
+from sessiond.spool.safety import State
 from support.capture import Lab, lab, session, write
-from support.harness import CLAUDE, SESSION, claude, daemon_harness
+from support.harness import CLAUDE, SESSION, claude, daemon_harness, encode
 
 SPACE = 1 << 20
 
@@ -70,6 +72,28 @@ def test_a_full_outbox_causes_no_attempts(tmp_path: Path) -> None:
             harness.spool.outbox.add(1, 9, 0, 1, b"x", harness.now_ms)
         assert harness.spool.catalog.has_behind()
         assert not can_catch_up(harness.ingesting)
+
+
+@pytest.mark.parametrize(("apart", "left"), [(True, 2), (False, 0)])
+def test_a_file_that_was_cut_and_then_deleted_waits_no_longer(tmp_path: Path, apart: bool, left: int) -> None:
+    """The outbox was full. The link still has the first lines: they are pushed, and the others count as lost.
+
+    `apart`: each line was captured by itself. What was captured together can't be recognized by a part of it.
+    """
+    with daemon_harness(tmp_path, budget=1) as harness:
+        written = [encode(claude(SESSION, number)) for number in range(4)]
+        for some in [[line] for line in written] if apart else [written]:
+            path = harness.write(CLAUDE, *some)
+            harness.scan()
+        os.truncate(path, sum(map(len, written[:2])) + 9)
+        os.unlink(path)
+        harness.scan()
+        harness.ingesting = replace(harness.ingesting, budget=SPACE)
+        harness.settle()
+        (stream,) = (each for each in harness.spool.safety.unsafe() if each.session == SESSION)
+        assert (stream.state, stream.lost_bytes) == (State.LOST, sum(map(len, written[left:])))
+        if left:
+            assert harness.held(SESSION) == b"".join(written[:left])
 
 
 def test_waiting_streams_share_one_index_of_the_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.spool.forgotten import KEPT_MS
 from sessiond.spool.safety import State
+from sessiond.upload.read_back import read_back
 from support.harness import NOW_MS, TOKEN, DaemonHarness, claude, encode, pushed
 from support.power import CrashingSpool, Killed, cut_power
 
@@ -60,6 +61,8 @@ class Machine(RuleBasedStateMachine):
         self.forgets = False
         """Whether the user erases sessions in this run. Nothing else is tested of an erased one."""
         self.forgetful = False
+        self.rotten = False
+        """Whether the endpoint has changed bytes that it stored, and no comparison has found that yet."""
         self.configure()
 
     @initialize(forgets=st.sampled_from([False, False, True]))
@@ -419,6 +422,28 @@ class Machine(RuleBasedStateMachine):
             self.serve(self.current)
             self.configure()
 
+    @precondition(lambda self: self.current != "archive" and not self.generations("archive"))
+    @rule(which=st.integers(0, 5))
+    def change_stored_bytes(self, which: int) -> None:
+        """The endpoint's disk rots: it returns other bytes, and reports the digest that it stored beside them."""
+        with sqlite3.connect(os.path.join(self.base, self.current, "endpoint.db"), isolation_level=None) as db:
+            chunks = db.execute("SELECT rowid, frame FROM chunks").fetchall()
+            if chunks:
+                row, frame = chunks[which % len(chunks)]
+                changed = bytearray(zstd.decompress(frame, 1 << 24))
+                changed[len(changed) // 2] ^= 1
+                db.execute("UPDATE chunks SET frame = ? WHERE rowid = ?", (zstd.compress(bytes(changed)), row))
+                self.rotten = self.forgetful = True
+        db.close()
+
+    def read_back(self) -> None:
+        """Compare all that is called safe with the endpoint's bytes, as the daemon does in a month."""
+        harness = self.harness
+        for _ in range(2):  # a round that was begun ends, and another one follows
+            for _ in read_back(harness.spool, harness.client, "testbox", harness.ingesting.digest, 1 << 30):
+                pass
+        harness.settle()
+
     # Faults that follow one another more often than they would by chance
 
     @rule(session=st.sampled_from(SESSIONS), count=st.integers(0, 2))
@@ -476,7 +501,7 @@ class Machine(RuleBasedStateMachine):
     def what_is_reported_safe_is_at_the_endpoint(self) -> None:
         """Byte for byte, whatever happened: the digests of what was captured tell."""
         spool = self.harness.spool
-        if self.changed_behind_us:
+        if self.changed_behind_us or self.rotten:
             return  # unknown until the endpoint is asked again
         for session in SESSIONS:
             state = spool.catalog.session(uuid.UUID(session))
@@ -573,7 +598,9 @@ class Machine(RuleBasedStateMachine):
         self.harness.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
         self.harness.settle()
         self.erase_kept()
-        self.changed_behind_us = False
+        if self.rotten:
+            self.read_back()
+        self.changed_behind_us = self.rotten = False
         self.assert_settled()
         held = self.harness.held_sessions()
         for session in SESSIONS:

@@ -171,6 +171,8 @@ def _read_again(
         reconcile(context, stream, content, copy.path)
     budget = context.budget_of_lines
     capture = StreamPipeline(context, copy.source, stream, copy.path, now_ms, budget)
+    # A link to a file that its tool has cut before it deleted it: nothing was added, and what is left is all there is.
+    captured_only |= content.size < stream.folded
     behind = capture.requeue(content) if captured_only else capture.read_new(content)
     for steps in (capture.fill_gap(content), behind):
         for step in steps:

@@ -27,6 +27,8 @@ DAYS = 30
 """Days in which everything is read once, if neither bound of a day's part applies."""
 LEAST, MOST = 16 << 20, 256 << 20
 """Bytes that are read a day: at least, and at most."""
+REQUEST = 16 << 10
+"""Bytes that a stream counts for at least, because it takes a request: a thousand a day for the smallest ones."""
 
 
 class ReadBack(msgspec.Struct, kw_only=True):
@@ -53,10 +55,10 @@ def read_back(
 
     Raises: EndpointError.
     """
-    result, at = ReadBack(), _cursor(spool)
+    result, at, left = ReadBack(), _cursor(spool), budget
     try:
-        while result.read_bytes < budget:
-            part = _next_part(spool, at, budget - result.read_bytes)
+        while left > 0:
+            part = _next_part(spool, at, left)
             if part is None:
                 at = 0, 0
                 break
@@ -64,6 +66,7 @@ def read_back(
             for end in _compare(client, machine_id, part, digest):  # noqa: B007 - the last one counts
                 yield result
             result.read_bytes += end - part.start
+            left -= max(end - part.start, REQUEST)
             if end < part.end:
                 result.different += 1
                 _distrust(spool, part)
