@@ -5,11 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
-
-TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
-if TYPE_CHECKING:
-    from typing import Any
 
 
 @contextmanager
@@ -31,27 +26,9 @@ def hide_modules(*names: str) -> Iterator[None]:
 
 @contextmanager
 def lean_imports() -> Iterator[None]:
-    """Import httpx or structlog inside without what sessiond does not use of them.
-
-    httpx._main is its command line. Of the standard library's asyncio, structlog uses one function in its asynchronous
-    methods; of idna, httpx uses two for host names with other letters than ASCII's. These two are loaded when they are
-    used, which saves 34 modules at each start of the daemon.
-    """
-    for name in ("asyncio", "idna"):
-        sys.modules.setdefault(name, _Deferred(name))
+    """Import httpx or structlog inside without what sessiond does not use of them."""
     with hide_modules("httpx._main", "rich"):
         yield
-
-
-class _Deferred(ModuleType):
-    """Stands for a module until one of its attributes is used. importlib's LazyLoader would load it when imported."""
-
-    def __getattr__(self, name: str) -> Any:
-        import importlib
-
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 def trim_memory() -> None:
