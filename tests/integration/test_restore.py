@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sessiond.cli.status_screen import screen
 from sessiond.clock import now_ms
 from sessiond.endpoint.server import running
 from sessiond.frozen_record import parse_object, to_json
@@ -172,7 +173,9 @@ def test_status_counts_restored_sessions_and_names_an_interrupted_restore(
     second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
     second.settle()
     found = status(second)
-    assert (found["restored"], found["restore_interrupted"]) == (0, False)
+    assert (found["restored"], found["continued"], found["restore_interrupted"]) == (0, 1, False)
+    line = "restored      1 session of other machines: 1 continued here"
+    assert line in screen(read_status(None, environment(second))).splitlines()
 
 
 def test_a_session_that_goes_back_and_forth_counts_each_message_once(

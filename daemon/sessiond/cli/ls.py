@@ -16,7 +16,7 @@ from sessiond.cli.lookup import check_tool, endpoint_url, opened_if_any, short_i
 from sessiond.cli.output import columns, escape, load_config, print_json
 from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
-from sessiond.config import state_dir
+from sessiond.config import Config, state_dir
 from sessiond.endpoint.origin import Origin
 from sessiond.errors import ConfigError, EndpointError, NotFound
 from sessiond.restored import RestoredSessions
@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_filters(parser)
     parser.add_argument(
+        "--said",
+        type=_words,
+        metavar="WORDS",
+        help="sessions with a message that has all these words; their transcripts are read, the newest first",
+    )
+    parser.add_argument(
         "--wait",
         type=_seconds,
         default=WAIT,
@@ -81,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     terminal = sys.stdout.isatty() and not args.json
     if terminal and selection.limit is None:
         selection = msgspec.structs.replace(selection, limit=NEWEST)
+    limit = selection.limit
+    if args.said is not None:  # any of them may match
+        selection = msgspec.structs.replace(selection, limit=None)
     question: Question | None = None
     if config.endpoint.url and args.wait:
         from sessiond.cli.remote import Question
@@ -103,16 +112,35 @@ def run(args: argparse.Namespace) -> int:
         if stored is None:
             stored = _archived(spool, state_dir(config), selection)
         rows = _merge(local, stored, selection, spool)
+        if args.said is not None:
+            rows = _saying(rows, limit, args, spool, config)
         if args.json:
             _print_json(rows, spool, url, stored, RestoredSessions(state_dir(config)), long=args.long)
         elif rows:
             _print_table(rows, spool, selection, args)
         else:
-            empty = "no matching sessions" if selection.filtered else "nothing has been captured yet"
+            empty = "no matching sessions" if selection.filtered or args.said else "nothing has been captured yet"
             print(empty, file=sys.stderr)
     if source and not (args.json and answered):
         print(source, file=sys.stderr)
     return 0
+
+
+def _saying(
+    rows: list[Row], limit: int | None, args: argparse.Namespace, spool: Spool | None, config: Config
+) -> list[Row]:
+    """Return the sessions in which the words of `--said` were said, at most `limit`."""
+    from sessiond.cli.said import SaidFilter
+
+    said = SaidFilter(args.said, spool, config, args.environ)
+    try:
+        found = list(islice(said.matching(rows), limit))
+    finally:
+        said.close()
+    if said.unread:
+        few = "session" if len(said.unread) == 1 else "sessions"
+        print(f"{len(said.unread)} {few} could not be searched: {escape(str(said.unread[0]))}", file=sys.stderr)
+    return found
 
 
 def _ask(question: Question | None, wait: float) -> tuple[list[StoredSession] | None, str]:
@@ -252,6 +280,12 @@ def _print_json(
                 streams=streams,
             )
         )
+
+
+def _words(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("give at least one word")
+    return text
 
 
 def _seconds(text: str) -> float:

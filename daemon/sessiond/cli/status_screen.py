@@ -86,8 +86,10 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         if waiting.behind:
             bare = f", {totals.unprotected} without protection" if totals.unprotected else ""
             yield "", f"{count(waiting.behind, 'transcript')} ({size(waiting.behind_bytes)}) in the tools' files{bare}"
-    if status.restored:
-        yield "restored", f"{count(status.restored, 'session')} of other machines, not continued here yet"
+    if status.restored or status.continued:
+        states = ((status.continued, "continued here"), (status.restored, "not continued here yet"))
+        how = ", ".join(f"{number} {words}" for number, words in states if number)
+        yield "restored", f"{count(status.restored + status.continued, 'session')} of other machines: {how}"
     erasures = status.erasures
     if erasures.endpoint or erasures.archive:
         left = max(erasures.endpoint, erasures.archive)

@@ -94,6 +94,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         paused=pause.read(directory, now_ms),
         unsaved=find_unsaved(environ, now_ms),
         restored=snapshot.restored,
+        continued=snapshot.continued,
         restore_interrupted=state.interrupted_restore(directory),
     )
     advice = advise(made)

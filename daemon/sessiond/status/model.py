@@ -159,6 +159,8 @@ class Status(FrozenRecord):
     """The user's pauses."""
     unsaved: list[Unsaved] = []  # noqa: RUF012
     """Running tools that save no transcript, so that nothing of them can be captured."""
+    continued: int = 0
+    """Sessions of other machines that were restored here and continued: `show` names the one that each continues."""
     restored: int = 0
     """Sessions of other machines that were restored here and have no message of their own, so that only the endpoint
     from which they came has them."""

@@ -56,6 +56,8 @@ class SpoolSnapshot(FrozenRecord):
     redactions: dict[str, int] = {}  # noqa: RUF012
     restored: int = 0
     """Restored sessions that are not captured."""
+    continued: int = 0
+    """Restored sessions that were captured, because this machine added to them."""
 
     def without_foreign_acks(self, url: str) -> Self:
         """Return it without acknowledgements that came from another endpoint than the one at `url`.
@@ -79,7 +81,7 @@ def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
             _fill(read, spool, archive=has_archive(directory))
-            read["restored"] = _restored(directory, spool)
+            read["restored"], read["continued"] = _restored(directory, spool)
         finally:
             spool.close()
     except SpoolTooNew as error:
@@ -94,9 +96,11 @@ def read_snapshot(directory: str, unreadable: str | None) -> SpoolSnapshot:
     return SpoolSnapshot(**read)
 
 
-def _restored(directory: str, spool: Spool) -> int:
-    found = state.restored_sessions(directory)
-    return len(set(found).difference(map(str, spool.stats.ids("")))) if found else 0
+def _restored(directory: str, spool: Spool) -> tuple[int, int]:
+    """Return how many restored sessions are not captured, and how many are."""
+    found = set(state.restored_sessions(directory))
+    continued = len(found.intersection(map(str, spool.stats.ids("")))) if found else 0
+    return len(found) - continued, continued
 
 
 def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:

@@ -98,6 +98,8 @@ OUTPUTS: dict[str, list[list[str]]] = {
         ["--directory", "/w"],
         ["--only-here"],
         ["--since", SECRETS["title"]],
+        ["--said", SECRETS["title"]],
+        ["--said", " "],
     ],
     "show": [[id, *more] for id in IDS for more in ([], ["--json"], ["--raw"], ["--items"], ["--full"])]
     + [[SESSION, "--raw", "--from", "tool"], [SESSION, "--raw", SECRETS["title"]], [SECRETS["title"]]],
