@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from endpoint_lines import DEVICE, SESSION, Pusher, append, record
-from postgres import new_database
+from stores import new_store
 
 from sessiond.cli import main
 from sessiond.endpoint.server import audit, tokens
 from sessiond.endpoint.server.app import Settings
-from sessiond.endpoint.server.opening import open_url
 from sessiond.endpoint.server.run import running_store
-from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.trusted_proxy import TrustedProxy
 from sessiond.errors import ConfigError
 
@@ -29,22 +27,12 @@ ONE = f"/v1/sessions/ada/{SESSION}"
 def signing_in(path: Path, kind: str, *networks: str, header: str = HEADER) -> Iterator[httpx.Client]:
     """Serve what ada pushed behind a proxy with these networks; yield a client without a token."""
     settings = Settings(proxy=TrustedProxy(networks, header))
-    with new_store(path, kind) as store, running_store(store, settings=settings) as it:
+    with new_store(kind, path) as store, running_store(store, settings=settings) as it:
         with Pusher(it.url, tokens.add(store, "laptop", user="ada")) as ada:
             assert ada.said(record(), append(0, b"text")) == ["stored"] * 2
         with httpx.Client(base_url=it.url, verify=False) as client:
             yield client
         assert all(each.action != "session.read" for each in audit.list_entries(store))
-
-
-@contextmanager
-def new_store(path: Path, kind: str) -> Iterator[SqliteStore]:
-    if kind == "sqlite":
-        with closing(SqliteStore(str(path))) as store:
-            yield store
-    else:
-        with new_database() as url, closing(open_url(url)) as store:
-            yield store  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -7,6 +7,7 @@ import json
 import tempfile
 import uuid
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,8 +16,12 @@ from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Line, Pusher, append, 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from stores import new_store
 
-from sessiond.endpoint.server import Running, running, tokens
+from sessiond.endpoint.server import Running, accounts, invites, tokens
+from sessiond.endpoint.server.app import Settings
+from sessiond.endpoint.server.run import running_store
+from sessiond.endpoint.server.trusted_proxy import TrustedProxy
 
 DEVICES = {"ada": DEVICE, "eve": OTHER_DEVICE}
 MACHINES = ["laptop", "desk"]
@@ -29,7 +34,7 @@ def client(endpoint: Running, user: str, device: str = "", **how: Any) -> Pusher
     return Pusher(endpoint.url, secret, device or DEVICES[user])
 
 
-def snapshot(pusher: Pusher) -> dict[str, Any]:
+def snapshot(pusher: httpx.Client) -> dict[str, Any]:
     """Return all that a user can read, by address; what names the endpoint itself is left out."""
     paths = ["/v1", "/v1/sessions", "/v1/changes", "/v1/sessions?limit=1", "/v1/changes?limit=1"]
     paths += ["/v1/unlisted", "/v1/unlisted?limit=1", "/v1/forgotten", "/v1/forgotten?limit=1"]
@@ -59,17 +64,27 @@ class TwoUsers(RuleBasedStateMachine):
     reads at both must be equal, byte for byte, and all that Ada writes has a marker that Eve must never see.
     """
 
+    kind = "sqlite"
+
     def __init__(self) -> None:
         super().__init__()
         self.closing = ExitStack()
-        base = self.closing.enter_context(tempfile.TemporaryDirectory())
-        shared = self.closing.enter_context(running(f"{base}/shared"))
+        base = Path(self.closing.enter_context(tempfile.TemporaryDirectory()))
+        shared = self.start(base / "shared")
         self.shared, self.alone = {}, {}
+        self.endpoints: dict[str, tuple[Running, Running]] = {}
         for user in DEVICES:
-            own = self.closing.enter_context(running(f"{base}/{user}"))
+            own = self.start(base / user)
+            self.endpoints[user] = (shared, own)
             self.shared[user] = self.closing.enter_context(client(shared, user))
             self.alone[user] = self.closing.enter_context(client(own, user))
         self.pushed: set[str] = set()
+
+    def start(self, directory: Path) -> Running:
+        """Start an endpoint that a proxy on this host may sign people in at."""
+        store = self.closing.enter_context(new_store(self.kind, directory))
+        how = Settings(proxy=TrustedProxy(["127.0.0.1"]))
+        return self.closing.enter_context(running_store(store, settings=how))
 
     def teardown(self) -> None:
         try:
@@ -139,6 +154,42 @@ class TwoUsers(RuleBasedStateMachine):
         assert [answer.status_code for answer in answers] == [200, 200]
         assert answers[0].content == answers[1].content
 
+    @rule(user=st.sampled_from(list(DEVICES)), quota=st.sampled_from([None, 3000, 4000]))
+    def limit(self, user: str, quota: int | None) -> None:
+        """Change the quota of one user. What the other one stores is not counted."""
+        for endpoint in self.endpoints[user]:
+            accounts.set_user(endpoint.store, user, quota=quota)
+        held = [
+            [(each.held, each.quota) for each in accounts.list_users(endpoint.store) if each.user == user]
+            for endpoint in self.endpoints[user]
+        ]
+        assert held[0] == held[1]
+
+    @rule(user=st.sampled_from(list(DEVICES)), machine=st.sampled_from(MACHINES))
+    def enrol(self, user: str, machine: str) -> None:
+        """Enrol another device with an invitation: it reads what the user alone would read."""
+        shown = []
+        for endpoint in self.endpoints[user]:
+            code = invites.add(endpoint.store, user=user, lifetime=3600)
+            asked = {"code": code, "device_id": SESSION, "machine_id": machine}
+            answer = httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False).json()
+            assert answer["user"] == user
+            with Pusher(endpoint.url, answer["token"], SESSION) as device:
+                shown.append(snapshot(device))
+        assert shown[0] == shown[1]
+
+    @rule(user=st.sampled_from(list(DEVICES)))
+    def sign_in(self, user: str) -> None:
+        """Read as a person whom the proxy names, which is the user with or without data."""
+        shown = []
+        for endpoint in self.endpoints[user]:
+            headers = {"X-Forwarded-User": user}
+            with httpx.Client(base_url=endpoint.url, headers=headers, timeout=20, verify=False) as person:
+                shown.append(snapshot(person))
+                assert person.post("/v1/push", content=b"").status_code == 403
+                assert person.get("/metrics").status_code == 403
+        assert shown[0] == shown[1]
+
     @precondition(lambda self: len(self.pushed) == 2)
     @rule(machine=st.sampled_from(MACHINES))
     def pretend_to_be_the_other_device(self, machine: str) -> None:
@@ -160,9 +211,15 @@ class TwoUsers(RuleBasedStateMachine):
                 assert foreign not in str(mine)
 
 
-TestTwoUsers = TwoUsers.TestCase
+class TwoUsersInPostgres(TwoUsers):
+    """The same in PostgreSQL, with objects."""
+
+    kind = "postgresql+files"
+
+
+TestTwoUsers, TestTwoUsersInPostgres = TwoUsers.TestCase, TwoUsersInPostgres.TestCase
 TestTwoUsers.settings = settings(
-    max_examples=4,
+    max_examples=3,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,
@@ -170,6 +227,7 @@ TestTwoUsers.settings = settings(
     phases=[Phase.generate],  # each example starts three endpoints: shrinking one would take minutes
     suppress_health_check=list(HealthCheck),
 )
+TestTwoUsersInPostgres.settings = settings(TestTwoUsers.settings, max_examples=1)
 
 
 def test_names_of_another_user_are_answered_like_unknown_names(endpoint: Running) -> None:
