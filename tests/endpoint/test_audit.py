@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
 
+from sessiond import clock
 from sessiond.cli import main
 from sessiond.endpoint import server
 from sessiond.endpoint.server import Running, accounts, audit, invites, machines, tokens
@@ -58,6 +59,18 @@ def test_each_change_of_rights_has_an_entry(endpoint: Running) -> None:
     assert entries[4].detail == f"released from device {DEVICE}"
     assert all(each.actor.startswith("command line (") for each in entries if each.action != "enrol")
     assert not any(secret in str(entries) for secret in [*secrets, enrolled["token"]])
+
+
+def test_a_device_that_enrols_again_and_again_fills_no_log(endpoint: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry says that it has another secret; within a minute one is enough."""
+    now_ms = clock.now_ms()
+    asked = {"code": invites.add(endpoint.store, lifetime=9e6), "device_id": OTHER_DEVICE, "machine_id": "desk"}
+    with Pusher(endpoint.url, "sd_none") as unknown:
+        for later in (0, 0, 1, 61_000, 61_000):
+            monkeypatch.setattr(clock, "now_ms", lambda later=later: now_ms + later)
+            assert unknown.post("/v1/enrol", json=asked).status_code == 200
+    found = [each.at_ms - now_ms for each in audit.list_entries(endpoint.store) if each.action == "enrol"]
+    assert found == [0, 61_000]
 
 
 def test_an_administrator_reads_nothing_unseen(endpoint: Running) -> None:

@@ -85,6 +85,7 @@ def test_another_address_is_never_believed(tmp_path: Path) -> None:
         [(HEADER, "eve ada")],
         [(HEADER, "x" * 101)],
         [(HEADER, "a\xe9"), (HEADER, "")],
+        [(HEADER, "a\xe9")],
     ],
 )
 def test_a_header_that_the_client_may_have_added_to_is_refused(tmp_path: Path, headers: list[tuple[str, str]]) -> None:
@@ -106,6 +107,16 @@ def test_a_token_counts_more_than_the_header(tmp_path: Path) -> None:
         )
         assert client.get("/v1/sessions", headers={"Remote-User": "ada"}).status_code == 200
         assert client.get("/v1/sessions", headers={HEADER: "ada"}).status_code == 401
+
+
+def test_a_name_may_have_any_letters(tmp_path: Path) -> None:
+    """The header is UTF-8, and so is the name that the token was added with."""
+    settings = Settings(proxy=TrustedProxy(["127.0.0.1"]))
+    with new_store("sqlite", tmp_path) as store, running_store(store, settings=settings) as it:
+        with Pusher(it.url, tokens.add(store, "laptop", user="zo\u00eb")) as zoe:
+            assert zoe.said(append(0, b"text")) == ["stored"]
+        answer = httpx.get(f"{it.url}/v1/unlisted", headers=[(HEADER.encode(), "zo\u00eb".encode())], verify=False)
+        assert len(answer.json()["sessions"]) == 1
 
 
 def test_an_ipv4_address_on_a_socket_for_both_protocols_is_recognised(tmp_path: Path) -> None:

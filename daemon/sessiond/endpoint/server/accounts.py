@@ -82,11 +82,15 @@ def set_user(
 
 def _move(db: Database, user: str, tenant: str | None) -> None:
     """Move a user to a tenant, and its bytes from the sum of the old tenant to that of the new one."""
-    if tenant is not None and not db.execute("SELECT 1 FROM tenants WHERE tenant = ?", (tenant,)).fetchone():
+    held, old = db.execute("SELECT held, tenant FROM users WHERE user = ?", (user,)).fetchone()
+    # Both stay locked, in one order: in PostgreSQL, another process may remove a tenant or move a user now.
+    known = db.execute(
+        f"SELECT tenant FROM tenants WHERE tenant IN (?, ?) ORDER BY tenant{db.for_update}", (old or "", tenant or "")
+    ).fetchall()
+    if tenant is not None and (tenant,) not in [tuple(row) for row in known]:
         raise NotFound(f"there is no tenant {tenant}", hint=f"add it: sessiond serve tenant set {tenant}")
-    held, old = db.execute(f"SELECT held, tenant FROM users WHERE user = ?{db.for_update}", (user,)).fetchone()
     db.execute("UPDATE users SET tenant = ? WHERE user = ?", (tenant, user))
-    for name, size in sorted([(old or "", -held), (tenant or "", held)]):
+    for name, size in ((old, -held), (tenant, held)):
         db.execute("UPDATE tenants SET held = held + ? WHERE tenant = ?", (size, name))
 
 

@@ -24,6 +24,8 @@ from sessiond.errors import NotFound, SessiondError
 PREFIX = "sdi_"
 """Distinguishes a code from a token."""
 MAX_USES = 1_000_000
+LOG_INTERVAL_MS = 60_000
+"""A device that sends the same code again is written to the audit log, but not if its secret is newer than this."""
 
 
 class Invite(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +118,20 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
     secret, device = tokens.generate(), str(request.device_id)
     with store.write() as db:
         invite = _find(db, digest, db.for_update)
-        row = db.execute("SELECT name FROM tokens WHERE invite = ? AND device = ?", (invite.number, device)).fetchone()
+        row = db.execute(
+            "SELECT name, made_ms FROM tokens WHERE invite = ? AND device = ?", (invite.number, device)
+        ).fetchone()
+        now_ms = clock.now_ms()
         if row is not None:
-            name = str(row[0])
-            db.execute("UPDATE tokens SET sha256 = ? WHERE name = ?", (tokens.hash_secret(secret), name))
+            name, made_ms = row
+            db.execute(
+                "UPDATE tokens SET sha256 = ?, made_ms = ? WHERE name = ?",
+                (tokens.hash_secret(secret), now_ms, name),
+            )
+            # Without a limit, a device that repeats the request could fill the disk with entries.
+            logged = not 0 <= now_ms - made_ms < LOG_INTERVAL_MS
         else:
+            logged = True
             if invite.used >= invite.uses:
                 raise _refused("it was used by as many devices as it is valid for")
             name = _name(db, machine)
@@ -129,7 +140,7 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
                 (
                     name,
                     tokens.hash_secret(secret),
-                    clock.now_ms(),
+                    now_ms,
                     invite.user,
                     tokens.join(invite.scopes),
                     device,
@@ -137,10 +148,9 @@ def enrol(store: Store, request: EnrolRequest) -> EnrolAnswer:
                 ),
             )
             db.execute("UPDATE invites SET used = used + 1 WHERE invite = ?", (invite.number,))
-        scopes = tokens.join(invite.scopes)
-        audit.record(
-            db, f"invitation {invite.number}", "enrol", name, f"user {invite.user}, scope {scopes}, device {device}"
-        )
+        if logged:
+            detail = f"user {invite.user}, scope {tokens.join(invite.scopes)}, device {device}"
+            audit.record(db, f"invitation {invite.number}", "enrol", name, detail)
     return EnrolAnswer(token=secret, name=name, user=invite.user)
 
 

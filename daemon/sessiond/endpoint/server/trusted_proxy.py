@@ -53,10 +53,11 @@ class TrustedProxy:
             # One of the values may come from the client: a proxy must replace the header, and not add to it.
             raise HttpError(400, "invalid", f"{self.header} has more than one value")
         try:
-            check_user(values[0])
-        except SessiondError as error:
-            raise HttpError(400, "invalid", f"{self.header}: {error}") from error
-        return Access(user=values[0], scopes=frozenset({READ}), name=f"single sign-on: {values[0]}")
+            user = values[0].encode("latin-1").decode("utf-8")  # headers are read as Latin-1
+            check_user(user)
+        except (UnicodeDecodeError, SessiondError) as error:
+            raise HttpError(400, "invalid", f"{self.header} is not the name of a user") from error
+        return Access(user=user, scopes=frozenset({READ}), name=f"single sign-on: {user}")
 
     def _trusts(self, host: str) -> bool:
         try:
