@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import msgspec
 
@@ -28,6 +29,7 @@ from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
 from sessiond.watch.scan import ScanStats, scan
+from support.sample_tree import is_shared
 
 NOW_MS = 1_800_000_000_000
 
@@ -46,24 +48,38 @@ class Found(msgspec.Struct):
     """The media type of each side file, by the name of its stream."""
 
 
+class Units(msgspec.Struct):
+    """The roots of a tree, those of links among them, and the units below them, each once."""
+
+    roots: list[tuple[Source, Root]]
+    locations: list[Location]
+    side_files: list[Location]
+
+
 def roots(tree: str) -> list[tuple[Source, Root]]:
     """Return the roots of all sources in a tree that is used as a home directory on Linux."""
     dirs = UserDirs(home=tree, environ={}, platform="linux")
     return [(source, root) for source in find_sources() for root in source.roots(dirs)]
 
 
-def locations(tree: str, known: list[tuple[Source, Root]] | None = None) -> list[Location]:
-    """Return the units with records in a tree, each once. `known` are its roots; those of links are added to them."""
-    return [location for location in _locations(tree, known) if location.unit.kind is not Kind.FILE]
+def units(tree: str) -> Units:
+    """Return the units in a tree. In the tree of a sample that tests only read they are looked for once."""
+    return _units_once(tree) if is_shared(tree) else _find_units(tree)
 
 
-def side_files(tree: str, known: list[tuple[Source, Root]] | None = None) -> list[Location]:
+def locations(tree: str) -> list[Location]:
+    """Return the units with records in a tree, each once."""
+    return units(tree).locations
+
+
+def side_files(tree: str) -> list[Location]:
     """Return the side files in a tree, each once."""
-    return [location for location in _locations(tree, known) if location.unit.kind is Kind.FILE]
+    return units(tree).side_files
 
 
-def _locations(tree: str, known: list[tuple[Source, Root]] | None) -> Iterator[Location]:
-    known = roots(tree) if known is None else known
+def _find_units(tree: str) -> Units:
+    known = roots(tree)
+    found = Units(known, [], [])
     paths, seen = sorted(set(_scan(known, tree)), key=os.path.split), set[tuple[str, str]]()
     index = Index(known)
     for path in paths:
@@ -71,7 +87,11 @@ def _locations(tree: str, known: list[tuple[Source, Root]] | None) -> Iterator[L
             key = type(location.source).__name__, location.path
             if key not in seen:
                 seen.add(key)
-                yield location
+                (found.side_files if location.unit.kind is Kind.FILE else found.locations).append(location)
+    return found
+
+
+_units_once = cache(_find_units)
 
 
 def _scan(known: list[tuple[Source, Root]], tree: str) -> Iterator[str]:
@@ -107,17 +127,24 @@ def fold_lines(source: Source, fold: Fold, data: bytes) -> bytes:
 
 
 def capture(tree: str) -> dict[uuid.UUID, Found]:
-    """Capture every session of every tool in a tree."""
-    known = roots(tree)
-    with opened(tree, known) as context:
+    """Capture every session of every tool in a tree, once if tests only read it."""
+    return _capture_once(tree) if is_shared(tree) else _capture(tree)
+
+
+def _capture(tree: str) -> dict[uuid.UUID, Found]:
+    found = units(tree)
+    with opened(found.roots) as context:
         unknown: dict[uuid.UUID, set[str]] = {}
-        for location in locations(tree, known):
+        for location in found.locations:
             ingest(context, location)
             for identity, names in _unknown(context, location):
                 unknown.setdefault(identity, set()).update(names)
-        for location in side_files(tree, known):
+        for location in found.side_files:
             ingest(context, location)
         return dict(_found(context.spool, tree, unknown))
+
+
+_capture_once = cache(_capture)
 
 
 class CapturedReader(LocalReader):
@@ -142,18 +169,18 @@ class CapturedReader(LocalReader):
 @contextmanager
 def readers(tree: str) -> Iterator[list[CapturedReader]]:
     """Capture a tree, and open what `show` reads each of its sessions with, oldest first. Nothing is masked."""
-    known = roots(tree)
-    with opened(tree, known) as context:
-        for location in [*locations(tree, known), *side_files(tree, known)]:
+    found = units(tree)
+    with opened(found.roots) as context:
+        for location in [*found.locations, *found.side_files]:
             ingest(context, location)
         config = Config(state_dir=os.path.dirname(context.pins.directory))
-        found = sorted(context.spool.catalog.sessions(), key=lambda each: (each.record.started_at, each.uuid))
-        yield [CapturedReader(context.spool, config, tree, session) for session in found]
+        sessions = sorted(context.spool.catalog.sessions(), key=lambda each: (each.record.started_at, each.uuid))
+        yield [CapturedReader(context.spool, config, tree, session) for session in sessions]
 
 
 @contextmanager
-def opened(tree: str, known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
-    """Open a spool in a new state directory to capture what is below the roots of a tree."""
+def opened(known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
+    """Open a spool in a new state directory to capture what is below these roots."""
     with tempfile.TemporaryDirectory() as state:
         spool = Spool(state)
         try:

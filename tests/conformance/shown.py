@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-import engine
-
+from conformance import engine
 from sessiond.cli.session_view import facts
 from sessiond.cli.threads import threads
 from sessiond.session import Session

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-import engine
 import pytest
 
+from conformance import engine
 from sessiond.session import Fold
 from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.codex import Codex

@@ -28,9 +28,9 @@ def test_an_empty_file_is_no_trouble_and_hides_no_other(name: str, tmp_path: Pat
         for path in files_of(location):
             path.write_bytes(b"")
             os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
-    known = engine.roots(tree)
-    with engine.opened(tree, known) as context:
-        for location in [*engine.locations(tree, known), *engine.side_files(tree, known)]:
+    found = engine.units(tree)
+    with engine.opened(found.roots) as context:
+        for location in [*found.locations, *found.side_files]:
             outcome = ingest(context, location)
             assert (outcome.trouble, outcome.retry) == (None, False), location.path
         assert not [state for state in context.spool.catalog.sessions() if state.record is not None]
@@ -71,7 +71,8 @@ def test_a_database_whose_tables_are_being_created_is_no_trouble(name: str, tmp_
             for statement in tables[:number]:
                 database.execute(statement)
             database.close()
-            with engine.opened(tree, known := engine.roots(tree)) as context:
-                for location in engine.locations(tree, known):
+            found = engine.units(tree)
+            with engine.opened(found.roots) as context:
+                for location in found.locations:
                     if location.path == str(path):
                         assert ingest(context, location).trouble is None, tables[:number]

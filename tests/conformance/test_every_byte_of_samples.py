@@ -9,7 +9,6 @@ import pytest
 
 from conformance import engine
 from lab.captured import check_files, files_beside
-from sessiond.sources.base import Root, Source
 from support.sample_tree import NAMES, built
 
 UNATTRIBUTED = {"claude-code/2.1-history": {".claude/history.jsonl"}}
@@ -37,16 +36,15 @@ class Sessions:
 def test_every_file_of_a_sample_is_captured_or_named(name: str) -> None:
     """No byte that a tool wrote beside its sessions is left out in silence."""
     tree = built(name)
-    known: list[tuple[Source, Root]] = engine.roots(tree)
-    locations = [*engine.locations(tree, known), *engine.side_files(tree, known)]
+    units = engine.units(tree)
     contents: list[bytes] = []
     native: set[str] = set()
     read: set[str] = set()
-    for location in locations:
+    for location in [*units.locations, *units.side_files]:
         read |= {location.path, *files_beside(location, engine.NOW_MS)}
         with engine.streams(location) as streams:
             contents += [engine.content(stream) for stream in streams]
             native |= {stream.native_id for stream in streams if stream.native_id}
     sessions = Sessions(set(engine.capture(tree)), native)
-    found = check_files(tree, known, contents, read, sessions)
+    found = check_files(tree, units.roots, contents, read, sessions)
     assert set(found.missing) == UNATTRIBUTED.get(name, set())

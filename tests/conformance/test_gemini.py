@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import engine
 import pytest
 
+from conformance import engine
 from sessiond.session import NO_MODEL, Fold
 from sessiond.sources.base import Kind, Unit, UserDirs
 from sessiond.sources.gemini_cli import GeminiCli

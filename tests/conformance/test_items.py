@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import engine
 import pytest
 
 import sessiond
+from conformance import engine
 from sessiond.session import Entry, Fold, ItemKind, Role
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source

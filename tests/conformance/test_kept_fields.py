@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import engine
 import pytest
 
+from conformance import engine
 from sessiond.sources.base import Kind
 from sessiond.sources.damaged import to_utf8
 from support.sample_tree import NAMES, built, open_store

@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
-import engine
 import pytest
 
+from conformance import engine
 from sessiond.restore import Restorer, read_small
 from sessiond.session import session_id
 from sessiond.sources.base import UserDirs

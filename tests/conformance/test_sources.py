@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import engine
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance import engine
 from sessiond.ingest import Location
 from sessiond.ingest.pipeline import decode
 from sessiond.session import Entry, Fold

@@ -52,8 +52,9 @@ def test_no_known_file_of_a_tool_is_taken_for_a_session(name: str) -> None:
 def test_a_session_under_a_foreign_name_is_captured_or_listed(name: str) -> None:
     """The next version of a tool may name its sessions differently: no file is passed over in silence."""
     tree = built(name)
-    index = Index(engine.roots(tree))
-    for location in engine.locations(tree):
+    found = engine.units(tree)
+    index = Index(found.roots)
+    for location in found.locations:
         if location.unit.kind in (Kind.HISTORY, Kind.TITLES) or location.source.tool in IN_PROJECTS:
             continue
         stem, suffix = os.path.splitext(location.path if Path(location.path).is_file() else f"{location.path}.json")
@@ -81,8 +82,9 @@ def test_a_session_in_a_directory_that_is_not_searched_is_listed(name: str, tmp_
     """Too deep for the scan, or in a directory whose name it skips: nothing is captured from there, which is shown."""
     tree = build(name, tmp_path)
     wanted = set[str]()
-    for location in engine.locations(tree):
-        root = next(root for each, root in engine.roots(tree) if each is location.source and root.path == location.root)
+    found = engine.units(tree)
+    for location in found.locations:
+        root = next(root for each, root in found.roots if each is location.source and root.path == location.root)
         if not os.path.isfile(location.path) or root.watch is Watch.FLAT or location.unit.kind not in SESSIONS:
             continue
         if location.source.tool in IN_PROJECTS:

@@ -26,6 +26,7 @@ SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
 NAMES = sorted(str(path.parent.relative_to(SAMPLES)) for path in SAMPLES.glob("*/*/expected.json"))
 WRITTEN_NS = 1_780_000_000_000_000_000
 """When every file of a sample was last written: 2026-05-28."""
+_SHARED = set[str]()
 
 
 def expected(name: str) -> list[dict[str, Any]]:
@@ -58,7 +59,13 @@ def built(name: str) -> str:
     """Make a sample's home directory once, for tests that only read it."""
     target = tempfile.mkdtemp(prefix="sample-")
     atexit.register(shutil.rmtree, target)
+    _SHARED.add(target)
     return build(name, target)
+
+
+def is_shared(tree: str) -> bool:
+    """Return whether tests only read this home directory, so that what was found in it holds for all of them."""
+    return tree in _SHARED
 
 
 def open_store(path: str | Path) -> sqlite3.Connection:
