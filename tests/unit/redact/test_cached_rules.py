@@ -15,6 +15,7 @@ from sessiond.privacy.terms import Terms
 from sessiond.redact import Policy, Redactor, redactor, rule_file, scanner
 from sessiond.redact.cache import read, store
 from sessiond.redact.rules import load_rules
+from support.rules_cache import put_rules
 
 RULES = """
 [[rules]]
@@ -45,6 +46,14 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rule_file.tomllib, "loads", fail)
     for name in ("_build", "compile_expressions"):
         monkeypatch.setattr(scanner, name, fail)
+
+
+def test_a_daemon_of_a_test_starts_with_all_that_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each daemon that a test starts would otherwise spend a second on the rules."""
+    put_rules(str(tmp_path))
+    forbid_work(monkeypatch)
+    redactor = Redactor(Policy(), cache_dir=str(tmp_path / "rules"))
+    assert redactor.rules and redactor.engine != "off"
 
 
 def test_a_warm_start_parses_no_expression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
