@@ -16,6 +16,7 @@ from private_manager import Manager, manager, until
 
 from sessiond.endpoint.server import running
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.rules_cache import put_rules
 
 QUICK = "[Service]\nRestartSec=100ms\nWatchdogSec=2s\n"
 """What a test can't wait for, in a drop-in as a user would write one."""
@@ -55,6 +56,7 @@ def override(inside: Manager, text: str) -> None:
 
 
 def install(inside: Manager) -> None:
+    put_rules(str(inside.home / ".local/state/sessiond"))
     done = inside("sessiond", "install")
     assert (done.code, done.err) == (
         0,
@@ -230,6 +232,7 @@ def test_install_writes_nothing_where_no_manager_answers(inside: Manager) -> Non
 
 
 def test_install_refuses_beside_a_daemon_in_a_terminal(inside: Manager) -> None:
+    put_rules(str(inside.home / ".local/state/sessiond"))
     inside("sh", "-c", "sessiond run >/dev/null 2>&1 & echo $! > $HOME/pid")
     until(lambda: os.path.exists(inside.home / ".local/state/sessiond/spool.db"))
     done = inside("sessiond", "install")
