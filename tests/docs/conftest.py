@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.syntax import parse
+from support.syntax import nodes, parse
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -14,3 +14,4 @@ def _forget_syntax_trees() -> Iterator[None]:
     """Free the trees after these tests: millions of objects would slow each garbage collection of the others."""
     yield
     parse.cache_clear()
+    nodes.cache_clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grimp
 
-from support.syntax import parse
+from support.syntax import nodes, within
 
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 FILE_LINES = 300
@@ -35,17 +35,11 @@ def exceeding() -> set[str]:
 
 def large_parts(text: str) -> Iterator[str]:
     """Iterate the functions that are too long and the classes that set too many attributes in `__init__`."""
-
-    def visit(node: ast.AST, within: tuple[str, ...]) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            inner = (*within, child.name) if isinstance(child, ast.FunctionDef | ast.ClassDef) else within
-            if isinstance(child, ast.FunctionDef) and (child.end_lineno or 0) - child.lineno >= FUNCTION_LINES:
-                yield ".".join(inner)
-            if isinstance(child, ast.ClassDef) and len(set(_attributes(child))) > ATTRIBUTES:
-                yield ".".join(inner)
-            yield from visit(child, inner)
-
-    return visit(parse(text), ())
+    for node, inside in nodes(text):
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES:
+            yield within(node, inside)
+        if isinstance(node, ast.ClassDef) and len(set(_attributes(node))) > ATTRIBUTES:
+            yield within(node, inside)
 
 
 def _attributes(of: ast.ClassDef) -> Iterator[str]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from support.syntax import parse
+from support.syntax import nodes
 
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 
@@ -48,15 +48,7 @@ Call = ast.Call
 
 def functions(source: str, matches: Callable[[ast.AST], bool]) -> Iterator[str]:
     """Iterate the functions (`Class.function`) of a module with a matching node."""
-
-    def visit(node: ast.AST, inside: tuple[str, ...]) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            within = (*inside, child.name) if isinstance(child, ast.FunctionDef | ast.ClassDef) else inside
-            if matches(child):
-                yield ".".join(inside)
-            yield from visit(child, within)
-
-    return visit(parse(source), ())
+    return (inside for node, inside in nodes(source) if matches(node))
 
 
 def found(matches: Callable[[ast.AST], bool]) -> list[str]:

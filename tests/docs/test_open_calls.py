@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.syntax import parse
+from support.syntax import nodes
 
 DAEMON = Path(__file__).parents[2] / "daemon/sessiond"
 CALLS = {"open", "fdopen", "mknod", "read_bytes", "read_text", "write_bytes", "write_text", "file_digest", "mmap"}
@@ -74,15 +74,7 @@ ALLOWED = {
 
 def opens(source: str) -> Iterator[str]:
     """Iterate the functions (`Class.function`) of a module that open a file or copy one."""
-
-    def visit(node: ast.AST, inside: tuple[str, ...]) -> Iterator[str]:
-        for child in ast.iter_child_nodes(node):
-            within = (*inside, child.name) if isinstance(child, ast.FunctionDef | ast.ClassDef) else inside
-            if isinstance(child, ast.Call) and _is_open(child.func):
-                yield ".".join(inside)
-            yield from visit(child, within)
-
-    yield from visit(parse(source), ())
+    return (inside for node, inside in nodes(source) if isinstance(node, ast.Call) and _is_open(node.func))
 
 
 def _is_open(called: ast.expr) -> bool:
