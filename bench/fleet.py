@@ -10,6 +10,8 @@ pushes. Each device has a token of its own. `--daemon` serves with the package o
 versions can be compared in one run. `--postgres` serves an empty database, made by `sessiond serve migrate`, with
 several processes; all tables are emptied before each row, and the CPU is that of these processes, without PostgreSQL's.
 
+Without `--postgres` and `--daemon`, the stored size of transcripts and the time of lists follow (fleet_data.py).
+
 Columns: answered live pushes a second; their median and 99th percentile in ms; CPU of the server in ms and bytes
 written in KB for each push; peak memory in MB; answers 503.
 """
@@ -35,6 +37,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 import corpus
+import fleet_data
 from sessiond import zstd
 from sessiond.endpoint import dictionary
 
@@ -326,6 +329,9 @@ def main() -> None:
             made = serving(options.daemon, len(devices))
         with made as served:
             print(f"{label:22}", measure(served, devices, rate, options.seconds), flush=True)
+    if options.daemon == here and not options.postgres:
+        fleet_data.print_sizes()
+        fleet_data.print_lists()
 
 
 if __name__ == "__main__":
