@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from sessiond.spool.archive_counts import ArchiveCounts
+
 
 class VerifiedTool(msgspec.Struct, frozen=True, kw_only=True):
     """The result for one tool."""
@@ -39,3 +41,16 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
     repaired: int
     """Problems that were found first and are solved now (`--repair`)."""
+
+
+def archive_problem(archive: ArchiveCounts) -> str | None:
+    """Return what is not safe of the built-in archive beside the configured endpoint; None if the endpoint has it."""
+    if archive.problem is not None:
+        return f"the built-in archive can't be read: {archive.problem}"
+    if not archive.listed:
+        return "the built-in archive was not compared with the endpoint yet"
+    if not archive.pending:
+        return None
+    sessions = "1 session" if archive.pending == 1 else f"{archive.pending} sessions"
+    reason = "" if archive.reason is None else f": {archive.reason}"
+    return f"the endpoint does not have {sessions} of the built-in archive yet{reason}"

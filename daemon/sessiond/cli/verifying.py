@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sessiond.cli.lookup import check_tool, endpoint_url, find_session
 from sessiond.cli.streams import open_client
-from sessiond.cli.verified import Problem, Verified, VerifiedTool
+from sessiond.cli.verified import Problem, Verified, VerifiedTool, archive_problem
 from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded, state_dir
 from sessiond.config.units import parse_backfill
@@ -33,6 +33,7 @@ from sessiond.spool.confirmation import Confirmations, Unconfirmed
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
+from sessiond.state import has_archive
 from sessiond.upload.confirm import contiguous_end, count_equal
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 from sessiond.watch.scan import scan
@@ -99,6 +100,7 @@ class _Verifier:
         ):
             result = comparison
         self._check_sessions(result)
+        self._check_archive()
         self._check_files()
         self._store(result, repair=repair)
         tools = [
@@ -131,6 +133,15 @@ class _Verifier:
                 self._add(tool, REASONS[state], session)
             else:
                 self._count(tool, "safe")
+
+    def _check_archive(self) -> None:
+        """Add what only the built-in archive has: after a loss of the spool, its sessions are in no other list."""
+        if self._chosen is not None or self._args.tool or not (self._url and has_archive(state_dir(self._config))):
+            return
+        with self._spool.snapshot():
+            archive = self._spool.safety.archive()
+        if problem := archive_problem(archive):
+            self._add("", problem)
 
     def _is_chosen(self, session: str, tool: str) -> bool:
         return (self._args.tool in (None, tool)) and (self._chosen is None or session in self._chosen)

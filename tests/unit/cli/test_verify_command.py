@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,8 @@ from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.privacy import Masking, read_terms
+from sessiond.spool.archive_counts import ARCHIVE_LISTED
+from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -273,3 +276,28 @@ def test_status_shows_the_last_comparison(harness: DaemonHarness, capsys: pytest
     assert "just now: the endpoint has 2 sessions completely" in capsys.readouterr().out
     run(harness, "status", SESSIOND_ENDPOINT__URL="http://127.0.0.1:1")
     assert "completely" not in capsys.readouterr().out
+
+
+def test_what_only_the_built_in_archive_has_is_a_problem(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a loss of the spool its sessions are in no other list, and all others may be safe."""
+    capture(harness)
+    archive = Path(harness.state, "archive", "endpoint.db")
+    archive.parent.mkdir()
+    archive.touch()
+    assert problems(harness, capsys) == ["the built-in archive was not compared with the endpoint yet"]
+    assert problems(harness, capsys, "--tool", "claude-code") == []  # it is not known what its sessions are
+    with harness.spool.transaction():
+        harness.spool.set_meta(ARCHIVE_LISTED, f"archive {harness.spool.meta('endpoint')}")
+    assert problems(harness, capsys) == []
+    found = ArchivedSession(session=uuid.UUID(int=1), machine_id="testbox", bytes=5, active_ms=1)
+    with harness.spool.transaction():
+        harness.spool.archived.add([found])
+    assert problems(harness, capsys) == ["the endpoint does not have 1 session of the built-in archive yet"]
+    with harness.spool.transaction():
+        harness.spool.archived.refuse(found, "it is too large")
+    assert problems(harness, capsys)[0].endswith("of the built-in archive yet: it is too large")
+    with harness.spool.transaction():
+        harness.spool.archived.fail("it is damaged")
+    assert problems(harness, capsys) == ["the built-in archive can't be read: it is damaged"]
