@@ -12,8 +12,9 @@ from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
 
+import msgspec
 import pytest
-from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, record
+from endpoint_lines import DEVICE, SESSION, Pusher, append, generation, record, sender
 from postgres import new_database
 
 from sessiond.cli import main
@@ -21,7 +22,9 @@ from sessiond.endpoint import server as endpoint_server
 from sessiond.endpoint.server import Running, accounts, erase, tokens, usage
 from sessiond.endpoint.server.opening import open_url, serving_store
 from sessiond.endpoint.server.packer import pack
+from sessiond.endpoint.server.push import PushRequest, apply
 from sessiond.endpoint.server.run import running_store
+from sessiond.endpoint.wire import Limits
 from sessiond.errors import ConfigError, StateError
 
 TOKEN = "sd_" + "t" * 43
@@ -189,6 +192,48 @@ def test_a_push_waits_for_an_erasure_and_is_refused(url: str) -> None:
             assert not late.done()
         assert late.result() == ["forgotten"]
         assert pusher.get(f"/v1/sessions/ada/{SESSION}").status_code == 404
+
+
+def test_the_first_pushes_of_a_device_are_counted_once(url: str) -> None:
+    """Two processes get them, of two machines. Both would add the row of the device to the sum of the user."""
+    with processes(url, 2) as (one, two), Pusher(two.url, TOKEN) as pusher, ThreadPoolExecutor(1) as threads:
+        push = PushRequest(one.store, Limits(), msgspec.structs.replace(sender(), batch="first"))
+        push.prepare([json.dumps(append(0, b"x")).encode()])
+        with one.store.write() as db:
+            apply(one.store, db, [push])
+            late = threads.submit(pusher.said, append(0, b"y", machine_id="desk"))
+            waits_for_a_lock(url, late)
+        assert late.result() == ["stored"]
+        (user,) = accounts.list_users(one.store)
+        with one.store.read() as db:
+            assert usage.recount(db, "default") == user.held
+
+
+def test_processes_that_store_at_once_keep_one_sum(url: str) -> None:
+    """Of each user and of the tenant, whichever process stores what."""
+
+    def push(number: int) -> None:
+        user = "ab"[number % 2]
+        device = str(uuid.UUID(int=number + 1))
+        with Pusher(both[number % 3 % 2].url, secrets[number], device) as pusher:
+            for count in range(8):
+                line = record(count + 1, device=device, machine_id=f"m{number}", message_count=10**count)
+                text = append(count, b"x", machine_id=f"m{number}")
+                assert pusher.said(line, text) == ["stored", "stored"]
+            if user == "a":
+                assert pusher.delete(f"/v1/sessions/m{number}/{SESSION}").status_code == 200
+
+    with processes(url, 2) as both, ThreadPoolExecutor(6) as threads:
+        store = both[0].store
+        accounts.set_tenant(store, "acme", quota=10**9)
+        secrets = [tokens.add(store, str(number), user="ab"[number % 2]) for number in range(6)]
+        for user in "ab":
+            accounts.set_user(store, user, tenant="acme")
+        list(threads.map(push, range(6)))
+        held = {each.user: each.held for each in accounts.list_users(store)}
+        with store.read() as db:
+            assert held == {user: usage.recount(db, user) for user in "ab"}
+        assert [each.held for each in accounts.list_tenants(store)] == [sum(held.values())]
 
 
 def test_a_revoked_token_stores_nothing_more(url: str) -> None:

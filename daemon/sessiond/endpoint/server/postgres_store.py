@@ -1,8 +1,8 @@
 """A store in PostgreSQL, which several processes may serve at the same time.
 
-A transaction of pushes locks the machines that it names, in one order, so that two processes can't decide about the
-same session at the same time or wait for each other. An erasure locks the user, which excludes all pushes of the user.
-All locks end with the transaction, however it ends.
+A transaction of pushes locks the machines and devices that it names, in one order, so that two processes can't decide
+about the same session at the same time or wait for each other. An erasure locks the user, which excludes all pushes of
+the user. All locks end with the transaction, however it ends.
 """
 
 from __future__ import annotations
@@ -98,8 +98,10 @@ class PostgresStore:
         """Lock what a batch of pushes names, and return its stored state."""
         users = sorted({lock_key("user", user) for user, _ in touched.devices})
         db.execute("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(?::bigint[]) AS key", (users,)).fetchall()
-        machines = sorted({lock_key("machine", *each) for each in touched.machines})
-        db.execute("SELECT pg_advisory_xact_lock(key) FROM unnest(?::bigint[]) AS key", (machines,)).fetchall()
+        # Of devices as well: two pushes that both find no row of their device would both count one (`usage`).
+        keys = {lock_key("machine", *each) for each in touched.machines}
+        keys |= {lock_key("device", *each) for each in touched.devices}
+        db.execute("SELECT pg_advisory_xact_lock(key) FROM unnest(?::bigint[]) AS key", (sorted(keys),)).fetchall()
         # A command that revokes or releases a token waits for this transaction; other pushes with the token do not.
         db.execute(
             "SELECT 1 FROM tokens WHERE sha256 = ANY(?) ORDER BY name FOR KEY SHARE", (sorted(touched.tokens),)
