@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -43,6 +44,20 @@ class Faulty:
     def _check(self) -> None:
         if self.down:
             raise BlobsUnavailable("the object store is down")
+
+
+class Slow(Faulty):
+    """Objects that are read only after `go`."""
+
+    def __init__(self, inner: Blobs) -> None:
+        super().__init__(inner)
+        self.entered = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def get(self, name: str, start: int, end: int) -> bytes:
+        self.entered.release()
+        self.go.wait(60)
+        return self.inner.get(name, start, end)
 
 
 def push(store: Store, *lines: dict[str, object]) -> None:

@@ -144,3 +144,38 @@ def test_a_deleted_folder_of_a_user_is_made_again(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "one" / "a")
     blobs.put("a/y", b"2")
     assert blobs.get("a/y", 0, 1) == b"2"
+
+
+def test_reads_fail_at_once_while_the_object_store_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read tries after a pause. So a store that hangs keeps one thread, and not those of all readers."""
+    from sessiond.endpoint.server import s3_blobs
+
+    now = [100.0]
+    tries: list[str] = []
+    down = True
+
+    def get_range(_: object, name: str, *, start: int, end: int) -> bytes:
+        tries.append(name)
+        if len(tries) == 2:
+            with pytest.raises(BlobsUnavailable, match="a moment ago"):
+                blobs.get("second while the first tries", 0, 1)
+        if down:
+            raise OSError("timed out")
+        return b"x" * (end - start)
+
+    with new_prefix():
+        blobs = s3_blobs.S3Blobs("bucket", "", "endpoint", clock=lambda: now[0])
+    monkeypatch.setattr(s3_blobs.obstore, "get_range", get_range)
+    for _ in range(3):
+        with pytest.raises(BlobsUnavailable):
+            blobs.get("a", 0, 1)
+    assert tries == ["a"]
+    now[0] += s3_blobs.PAUSE
+    with pytest.raises(BlobsUnavailable):
+        blobs.get("b", 0, 1)
+    assert tries == ["a", "b"]
+    now[0] += s3_blobs.PAUSE
+    down = False
+    assert blobs.get("c", 0, 2) == b"xx"
+    assert blobs.get("d", 0, 1) == b"x"
+    assert tries == ["a", "b", "c", "d"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import msgspec
 import pytest
 from endpoint_lines import SESSION, Pusher, append, record, sender
 from object_store import new_prefix
-from offloaded import Faulty, check, check_counters_then_move, push, read, rows
+from offloaded import Faulty, Slow, check, check_counters_then_move, push, read, rows
 from postgres import new_database
 from stores import move_all, new_store
 
 from sessiond.clock import now_ms
 from sessiond.endpoint import server as endpoint_server
-from sessiond.endpoint.server import erase, offloader, packer, sweeper
+from sessiond.endpoint.server import erase, objects, offloader, packer, reads, sweeper
 from sessiond.endpoint.server.blobs import BlobsUnavailable, FileBlobs
 from sessiond.endpoint.server.offloader import offload
 from sessiond.endpoint.server.opening import check_blobs, open_blobs, open_url, serving_store
@@ -135,6 +136,50 @@ def test_a_session_that_is_erased_while_its_object_is_written_does_not_come_back
     sweeper.sweep(store, now_ms() + HOUR_MS)
     assert list(faulty.list()) == []
     check(store)
+
+
+def test_a_session_that_is_erased_before_its_object_is_begun_is_not_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chunks were read before. The receipt says that nothing is left, so no object may have them afterwards."""
+    assert store.blobs is not None
+    store.blobs = faulty = Faulty(store.blobs)
+    push(store, append(0, b"erase me\n"))
+    written = []
+    faulty.before_put = lambda: written.append(True)
+    new_name = objects.new_name
+
+    def erase_then(user: str, data: bytes) -> str:
+        assert erase_session(store).objects_left == 0
+        return new_name(user, data)
+
+    monkeypatch.setattr(objects, "new_name", erase_then)
+    assert not offload(store, 1)
+    assert written == []
+    check(store)
+
+
+def test_a_slow_object_store_delays_only_reads_of_bytes(store: Store) -> None:
+    """Lists and the check of a load balancer have threads of their own."""
+    assert store.blobs is not None
+    store.blobs = slow = Slow(store.blobs)
+    push(store, append(0, b"hello\n"), record())
+    move_all(store)
+    with running_store(store, TOKEN) as it, ThreadPoolExecutor(reads.MAX_DOWNLOADS) as threads:
+
+        def download(_: int) -> bytes:
+            with Pusher(it.url, TOKEN) as pusher:
+                return pusher.bytes_of()
+
+        waiting = [threads.submit(download, number) for number in range(reads.MAX_DOWNLOADS)]
+        for _ in waiting:
+            slow.entered.acquire()
+        with Pusher(it.url, TOKEN) as pusher:
+            assert pusher.get("/healthz").status_code == 200
+            assert len(pusher.get("/v1/sessions").json()["sessions"]) == 1
+            assert pusher.said(append(6, b"more\n")) == ["stored"]
+        slow.go.set()
+        assert {each.result() for each in waiting} == {b"hello\n"}
 
 
 @pytest.mark.parametrize("kind", ["sqlite+files", "postgresql+s3"])

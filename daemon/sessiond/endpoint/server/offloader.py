@@ -172,8 +172,9 @@ def _move(store: Store, blobs: Blobs, key: SessionKey, draft: Draft) -> bool:
     name = objects.new_name(key[0], body)
     with store.write() as db:
         store.lock_chunks(db)
-        if not objects.begin(db, key, name, len(body), now_ms()):
-            return False  # another process moves this session
+        # An erasure from here on finds the object and deletes it. If the session was erased before, nothing is written.
+        if not _is_unchanged(db, draft) or not objects.begin(db, key, name, len(body), now_ms()):
+            return False  # or another process packs or moves this session
     moved = False
     try:
         blobs.put(name, body)
@@ -189,14 +190,8 @@ def _move(store: Store, blobs: Blobs, key: SessionKey, draft: Draft) -> bool:
 
 def _commit(db: Database, name: str, draft: Draft) -> bool:
     """Replace the chunks by references to the object. Return False if they changed, and change nothing then."""
-    for run in draft.runs:
-        found = db.execute(
-            "SELECT count(*), coalesce(sum(length), 0) FROM chunks WHERE stream = ? AND generation = ? AND start >= ?"
-            " AND start < ? AND object IS NULL",
-            (run.stream, run.generation, run.start, run.end),
-        ).fetchone()
-        if tuple(found) != (run.rows, run.end - run.start):
-            return False  # the session was erased, or another process has packed it
+    if not _is_unchanged(db, draft):
+        return False
     number = objects.commit(db, name)
     if number is None:
         return False  # the session was erased, and with it this object
@@ -210,6 +205,19 @@ def _commit(db: Database, name: str, draft: Draft) -> bool:
             for part in draft.parts
         ],
     )
+    return True
+
+
+def _is_unchanged(db: Database, draft: Draft) -> bool:
+    """Return whether the chunks are still there. Until the transaction ends, only it replaces or erases chunks."""
+    for run in draft.runs:
+        found = db.execute(
+            "SELECT count(*), coalesce(sum(length), 0) FROM chunks WHERE stream = ? AND generation = ? AND start >= ?"
+            " AND start < ? AND object IS NULL",
+            (run.stream, run.generation, run.start, run.end),
+        ).fetchone()
+        if tuple(found) != (run.rows, run.end - run.start):
+            return False  # the session was erased, or another process has packed it
     return True
 
 

@@ -29,6 +29,8 @@ from sessiond.endpoint.wire import GENERATION_HEADER, MAX_GENERATION, RECORDS
 
 MAX_THREADS = 4
 """Reads that run at the same time."""
+MAX_DOWNLOADS = 8
+"""Reads of bytes that run at the same time. A slow object store keeps these threads, and no others."""
 STEP = 1 << 20
 """Bytes of a stream that are in memory at once."""
 SESSION_FILTERS = {
@@ -45,10 +47,16 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._limiter = anyio.CapacityLimiter(MAX_THREADS)
+        self._downloads = anyio.CapacityLimiter(MAX_DOWNLOADS)
 
     async def run(self, function: Callable[[], Answer]) -> Answer:
         """Return what `function` returns."""
         return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+
+    async def download(self, stream: int, generation: int, start: int, end: int) -> bytes:
+        """Return the bytes [start, end) of a generation. Raises: see `reading.read`."""
+        read = partial(reading.read, self.store, stream, generation, start, end)
+        return await anyio.to_thread.run_sync(read, limiter=self._downloads)
 
     async def query(self, function: Callable[[Database], Answer]) -> Answer:
         """Return what `function` returns for a connection in a read transaction."""
@@ -196,8 +204,7 @@ class ReadHandlers:
     async def _step(self, stream: int, generation: int, start: int, end: int) -> bytes:
         if start >= end:
             return b""
-        stop = min(start + STEP, end)
-        return await self._reader.run(partial(reading.read, self._reader.store, stream, generation, start, stop))
+        return await self._reader.download(stream, generation, start, min(start + STEP, end))
 
 
 def json_response(answer: msgspec.Struct) -> Response:

@@ -5,8 +5,11 @@ Only the calls that every such store has are used: PUT, GET with a range, DELETE
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
@@ -17,11 +20,13 @@ from obstore.store import S3Store
 from sessiond.clock import now_ms
 from sessiond.endpoint.server.blobs import BlobMissing, BlobsUnavailable, Listed
 
-TIMEOUT = timedelta(seconds=30)
+TIMEOUT = timedelta(seconds=20)
 CONNECT_TIMEOUT = timedelta(seconds=5)
 RETRY_TIMEOUT = timedelta(seconds=10)
-RETRIES = 2
+RETRIES = 1
 """A read is answered 503 after that, and the packer tries again later."""
+PAUSE = 5.0
+"""Seconds after a read that failed until the next one tries. Until then, all fail at once and keep no thread."""
 SHOWN = 200
 """Characters of an error's text that are shown."""
 
@@ -29,7 +34,11 @@ SHOWN = 200
 class S3Blobs:
     """The objects of an endpoint below a prefix of a bucket."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint: str) -> None:
+    def __init__(self, bucket: str, prefix: str, endpoint: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_try: float | None = None
+        """When the next read may try, after one that failed; infinite while one tries."""
         address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         self._store = S3Store(
             bucket,
@@ -50,11 +59,29 @@ class S3Blobs:
 
     def get(self, name: str, start: int, end: int) -> bytes:
         """Return a part of an object; see `Blobs.get`."""
-        with _translated(name):
+        with self._guarded(), _translated(name):
             data = bytes(obstore.get_range(self._store, name, start=start, end=end))
         if len(data) != end - start:
             raise BlobsUnavailable(f"the object store sent {len(data)} of {end - start} bytes")
         return data
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Let one read at a time try while the object store does not answer."""
+        with self._lock:
+            if self._next_try is not None:
+                if self._clock() < self._next_try:
+                    raise BlobsUnavailable("the object store did not answer a moment ago")
+                self._next_try = math.inf
+        next_try = None
+        try:
+            yield
+        except BlobsUnavailable:
+            next_try = self._clock() + PAUSE
+            raise
+        finally:
+            with self._lock:
+                self._next_try = next_try
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects; see `Blobs.delete`."""

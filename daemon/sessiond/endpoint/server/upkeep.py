@@ -13,7 +13,7 @@ from sessiond.endpoint.server.offloader import LARGE, SMALLEST, offload
 from sessiond.endpoint.server.packer import MANY, pack
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.sweeper import sweep, sweep_unknown
-from sessiond.errors import StateError
+from sessiond.errors import SessiondError
 from sessiond.logs import log
 
 SOON = 20.0
@@ -71,7 +71,7 @@ class Upkeep:
         try:
             await anyio.to_thread.run_sync(work, limiter=self._limiter)
             self._retry = RETRY
-        except StateError as error:
+        except SessiondError as error:
             # Nothing is lost: what could not be packed or moved stays where it is.
             log.warning("upkeep.failed", reason=str(error), retry_in=self._retry)
             self._later(self._retry, work)
