@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LABEL = 14
+ADDRESS = 24
+"""Columns of an endpoint's address below which its state goes to a line of its own."""
 RULES = 3
 """How many of the rules that found secrets are shown."""
 SHOWN = 3
@@ -47,10 +49,10 @@ def screen(status: Status, *, width: int = 80, home: str = "", color: bool = Fal
     lines = []
     for label, text in _facts(status, home, width - LABEL):
         painted = _paint(label.ljust(LABEL), "1") if color else label.ljust(LABEL)
-        fitting = shorten(escape(text), width - LABEL)
-        if color and label == "sessiond":
-            fitting = _paint(fitting, "32" if status.healthy else "31" if _stopped(status) else "33")
-        lines.append((painted + fitting).rstrip())
+        hue = "32" if status.healthy else "31" if _stopped(status) else "33"
+        for number, part in enumerate(wrapped(escape(text), width - LABEL, LINES)):
+            fitting = _paint(part, hue) if color and label == "sessiond" else part
+            lines.append(((" " * LABEL if number else painted) + fitting).rstrip())
     if status.tools:
         lines += ["", _tools(status, width, home)]
     advice = list(_advice(status.advice, width, home, color))
@@ -186,7 +188,7 @@ def _endpoint(status: Status, width: int) -> str:
     how = _answers(status)
     room = width - len(how) - 2
     where = where.removeprefix("https://") if len(where) > room else where
-    return f"{shorten(where, max(12, room))}: {how}"
+    return f"{shorten(where, room if room >= ADDRESS else width)}: {how}"
 
 
 def _answers(status: Status) -> str:

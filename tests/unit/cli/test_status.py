@@ -370,6 +370,16 @@ def test_all_well_is_one_screen(harness: DaemonHarness, look: Look, daemon: stat
     )
 
 
+def test_a_narrow_screen_wraps_its_lines(harness: DaemonHarness, look: Look, daemon: state.Lock) -> None:
+    """At 50 columns nothing is shortened in its middle: half of a fact does not help."""
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    text = screen(_fixed(look()), width=50, home=harness.home).split("\ntool")[0]
+    assert max(map(len, text.splitlines())) <= 50
+    assert "\u2026" not in text
+    assert "archive on this machine" in text or "nothing acknowledged yet" in text
+
+
 def test_a_machine_without_a_tool_is_said(harness: DaemonHarness, look: Look) -> None:
     """The text must not say "other tools" if none was found."""
     missing = [RootHealth(tool=tool, path=f"{harness.home}/.{tool}", how="missing") for tool in ("codex", "pi")]
