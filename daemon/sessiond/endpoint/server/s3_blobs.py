@@ -67,7 +67,7 @@ class S3Blobs:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Let one read at a time try while the object store does not answer."""
+        """Allow one read at a time to try while the object store does not answer."""
         with self._lock:
             if self._next_try is not None:
                 if self._clock() < self._next_try:
