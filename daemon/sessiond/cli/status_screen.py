@@ -14,8 +14,8 @@ from sessiond.cli.output import (
     tilde,
     wrapped,
 )
+from sessiond.cli.sizes import format_sizes
 from sessiond.spool.health import RootHealth
-from sessiond.spool.sizes import Sizes
 from sessiond.spool.stats import Totals
 from sessiond.spool.verification import Verification
 from sessiond.status import Advice, Running, Status, ToolStatus
@@ -40,7 +40,6 @@ BACKLOG = 1_000_000
 NUMBERS = {"sessions", "acked", "ongoing", "idle", "skipped"}
 NARROW, DIRECTORY = ("watch", "idle", "ongoing"), 12
 """Columns of the tools that a narrow terminal leaves out, in this order, until the directory has this width."""
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 BEST_FIRST = ("watched", "polled", "scan only", "not watched", "unreadable", "missing")
 
 
@@ -101,7 +100,7 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
     if status.sizes is not None and status.sizes.tools:
-        yield "sizes", _sizes(status.sizes)
+        yield "sizes", format_sizes(status.sizes)
     yield "disk", f"{size(status.disk_bytes)} in {tilde(status.state_dir, home)}"
 
 
@@ -116,23 +115,6 @@ def _acknowledged(totals: Totals) -> str:
     )
     rest = [f"{number} {word}" for number, word in states if number]
     return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
-
-
-def _sizes(sizes: Sizes) -> str:
-    """Format how much was captured: in all, its growth in this month and the last, and by the largest tools."""
-    largest = sorted(sizes.tools.items(), key=lambda each: -each[1])
-    named = ", ".join(f"{tool} {size(number)}" for tool, number in largest[:SHOWN])
-    more = ", ..." if len(largest) > SHOWN else ""
-    grown = "".join(f", {_signed(by)} in {name}" for name, by in _last_months(sizes))
-    return f"{size(sum(sizes.tools.values()))}{grown} ({named}{more})"
-
-
-def _signed(by: int) -> str:
-    return f"{'-' if by < 0 else '+'}{size(abs(by))}"
-
-
-def _last_months(sizes: Sizes) -> list[tuple[str, int]]:
-    return [(MONTHS[int(name[5:]) - 1], grown) for name, grown in list(sizes.months.items())[-2:]]
 
 
 def _verified(status: Status, last: Verification) -> str:
