@@ -425,3 +425,25 @@ def test_a_scan_for_secrets_leaves_out_side_files_of_excluded_sessions(
         assert main(["redact", "scan", "--all", "--json"], {**environ, "SESSIOND_EXCLUDE": exclude}) == 0
         found.append("toolu_01.txt" in capsys.readouterr().out)
     assert found == [True, False]
+
+
+def test_files_that_were_cut_after_the_spool_was_lost_replace_what_the_endpoint_has(home: DaemonHarness) -> None:
+    """The endpoint is known when they are captured, and has their bytes already, but more of them."""
+    transcript = home.write(CLAUDE, *(claude(SESSION, number) for number in range(4)))
+    output = home.write(f"{RESULTS}/toolu_01.txt", b"one line\nand another one\n")
+    home.settle()
+    home.close()
+    for name in os.listdir(home.state):
+        if name.startswith("spool.db"):
+            os.unlink(os.path.join(home.state, name))
+    home.open()
+    other = "6" + SESSION[1:]
+    home.ingest(home.write(CLAUDE.replace(SESSION, other), claude(other, 1)))
+    while home.push().more:
+        pass
+    os.truncate(transcript, Path(transcript).read_bytes().index(b"\n") + 1)
+    os.truncate(output, len(b"one line\n"))
+    home.settle()
+    assert home.held(SESSION) == Path(transcript).read_bytes()
+    assert home.held(SESSION, NAME) == Path(output).read_bytes()
+    assert home.spool.stats.totals().acknowledged == 2

@@ -96,6 +96,26 @@ def test_a_file_that_was_cut_and_then_deleted_waits_no_longer(tmp_path: Path, ap
             assert harness.held(SESSION) == b"".join(written[:left])
 
 
+def test_what_was_lost_stays_lost_when_the_tool_begins_the_file_again(tmp_path: Path) -> None:
+    """The lost bytes are those of an earlier generation then. The new one is complete, and changes nothing of that."""
+    with daemon_harness(tmp_path, budget=1) as harness:
+        first = [encode(claude(SESSION, number)) for number in range(3)]
+        path = harness.write(CLAUDE, *first)
+        harness.scan()
+        os.unlink(path)
+        for pin in Path(harness.ingesting.pins.directory).iterdir():
+            pin.unlink()
+        harness.ingesting = replace(harness.ingesting, budget=SPACE)
+        harness.settle()
+        assert harness.spool.safety.total().lost_bytes == len(b"".join(first))
+        path = harness.write(CLAUDE, claude(SESSION, 7), claude(SESSION, 8))
+        harness.settle()
+        harness.settle()
+        assert harness.held(SESSION) == Path(path).read_bytes()
+        counts = harness.spool.safety.total()
+        assert (counts.lost, counts.lost_bytes) == (1, len(b"".join(first)))
+
+
 def test_waiting_streams_share_one_index_of_the_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There are hundreds of roots. An index of them for each stream costs more than reading a short one."""
     built: list[int] = []

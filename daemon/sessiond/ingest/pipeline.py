@@ -16,7 +16,7 @@ from sessiond.ingest.content import Content
 from sessiond.ingest.context import IngestContext
 from sessiond.ingest.line_reader import CONTEXT
 from sessiond.ingest.masked import mask_chunk, read_extents
-from sessiond.ingest.position import position_of, set_position
+from sessiond.ingest.position import Queue, position_of, set_position
 from sessiond.ingest.prompt import first_prompt
 from sessiond.reader import CHUNK, Chunk, Extent
 from sessiond.redact.policy import Masked
@@ -24,6 +24,7 @@ from sessiond.session import USER, Entry, Fold
 from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, may_hold_message, recover
 from sessiond.spool.rows import StreamState
+from sessiond.spool.safety import CHANGED
 
 STEP = 4 << 20
 """Bytes read between two commits."""
@@ -106,6 +107,9 @@ class StreamPipeline:
             decode(self._source, chunk.data, fold, self._latest_ms, self.mentions)
         previous = stream.generation
         moved, shared, lost = position_of(stream).rewritten(keep)
+        if not stream.unproven and stream.remote_position is None and self._spool.meta(CHANGED) is None:
+            # Otherwise it is not known what the endpoint has.
+            lost += position_of(stream).abandoned(keep, Queue(self._spool.outbox.runs(stream.id)))
         set_position(stream, moved)
         stream.fold = fold
         self._mask_fold()

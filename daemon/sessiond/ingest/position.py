@@ -74,6 +74,21 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
         )
         return moved, shared, [(start, end) for start, end in lost if start < end]
 
+    def abandoned(self, keep: int, queue: Queue) -> list[tuple[int, int]]:
+        """Return (start, end) of the bytes after `keep` that were given up: see `given_up`.
+
+        They are not acknowledged, and the outbox does not have them. While they are the end of the current generation,
+        that alone shows that they are lost. A rewrite leaves the generation, so they have to be counted then.
+        """
+        if self.gap is not None or self.skipped is not None:
+            return []  # they are to be read again, or are not kept
+        lost, start = [], max(keep, self.acked)
+        for run in sorted(run for run in queue.runs if run.generation == self.generation and run.length):
+            if run.offset > start:
+                lost.append((start, run.offset))
+            start = max(start, run.end)
+        return [*lost, (start, self.queued)] if start < self.queued else lost
+
     def rewound(self, offset: int, first: int) -> Position:
         """Return the position where the endpoint has `offset` bytes, and the outbox begins at `first`.
 

@@ -62,6 +62,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
             else:
                 segments += 1
                 size += item.length
+                if result.status == "duplicate":
+                    _forget_position(context, item)
         healed += outcomes[Outcome.HEALED]
         full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
         restored = store_batch(context, answer.batch, answer.previous)
@@ -113,6 +115,17 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
             context.spool.catalog.set_unknown(stream.id)
             found += 1
     return found
+
+
+def _forget_position(context: UploadContext, item: Segment) -> None:
+    """Ask for the endpoint's position in a stream of which it already had a segment.
+
+    The last answer was lost, or an earlier spool of this machine pushed it. Then the endpoint may have more bytes than
+    the tool's file has now, and nothing else would show that.
+    """
+    stream = context.spool.catalog.find_stream(item.session, item.stream)
+    if stream is not None:
+        context.spool.catalog.set_unknown(stream.id)
 
 
 def _forget(context: UploadContext, item: Item) -> None:

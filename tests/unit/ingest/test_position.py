@@ -489,3 +489,23 @@ def test_bytes_that_only_the_endpoint_can_show_are_asked_for(length: int, theirs
     expected = [MoveTo(replace(HERE, acked=0))]
     assert plan == ([*expected, Confirm(asked)] if asked else expected)
     assert Confirm(asked) not in plan_without_source(HERE, Queue([]), at(1, bytes(9)), Trust(lost=True, unproven=True))
+
+
+@pytest.mark.parametrize(
+    ("acked", "keep", "runs", "lost"),
+    [
+        (100, 0, [], []),
+        (30, 0, [], [(30, 100)]),
+        (30, 60, [], [(60, 100)]),
+        (0, 0, [(1, 40, 60)], [(0, 40)]),
+        (10, 0, [(1, 10, 90)], []),
+        (10, 0, [(1, 20, 30), (1, 60, 20)], [(10, 20), (50, 60), (80, 100)]),
+        (10, 0, [(0, 10, 90), (1, 0, 0)], [(10, 100)]),
+    ],
+)
+def test_bytes_that_were_given_up_are_in_no_place(
+    acked: int, keep: int, runs: list[tuple[int, int, int]], lost: list[tuple[int, int]]
+) -> None:
+    position = Position(generation=1, folded=100, queued=100, acked=acked)
+    assert position.abandoned(keep, Queue(runs)) == lost
+    assert replace(position, gap=(5, 9)).abandoned(keep, Queue(runs)) == []
