@@ -24,9 +24,13 @@ def test_a_daemon_loads_nothing_that_draws_on_a_terminal() -> None:
 
 def test_a_daemon_that_starts_loads_only_what_it_needs_then() -> None:
     """Imports take half of a start. The code for retries and for the archive is imported when it is used."""
-    code = "import sys, sessiond.cli.run, sessiond.daemon.daemon_run; print(*sys.modules)"
+    code = (
+        "import sys, sessiond.daemon.daemon_run, sessiond.daemon.pusher; from sessiond.cli import run\n"
+        "with run._progress({}, ''): print(*sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     late = {"tenacity", "argparse", "importlib.resources", "sessiond.daemon.archive", "sessiond.redact.rules"}
+    late |= {"sessiond.status", "sessiond.cli.bar"}
     assert not late & set(ran.stdout.split())
 
 

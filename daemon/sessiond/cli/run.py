@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 HELP = "run the daemon in the foreground"
 FLAGS: dict[str, str] = {}
@@ -25,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the daemon until SIGINT or SIGTERM. Raises: SessiondError."""
     from sessiond import daemon
-    from sessiond.cli.bar import drawing
     from sessiond.config import load, state_dir
     from sessiond.sources import find_sources
 
@@ -38,8 +40,17 @@ def run(args: argparse.Namespace) -> int:
             print(f"sessiond is running and pushes to {where}; `sessiond status` shows its state.", file=sys.stderr)
             print("Press Ctrl+C to stop it. Captured sessions are kept.", file=sys.stderr)
 
-    with drawing(sys.stderr, args.environ, state_dir(loaded.config)):
+    with _progress(args.environ, state_dir(loaded.config)):
         return daemon.run(loaded, args.environ, args.config, ready=ready)
+
+
+def _progress(environ: Mapping[str, str], directory: str) -> AbstractContextManager[None]:
+    """Draw the progress of the daemon if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext()  # a service does not load the bar and what reads the state for it
+    from sessiond.cli.bar import drawing
+
+    return drawing(sys.stderr, environ, directory)
 
 
 def _open_standard_streams() -> None:
