@@ -41,6 +41,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Prompts that name no session and so are in none, by the path of their history."""
     unrecognized: int = 0
     """Files that look like sessions and that no source reads."""
+    messageless: list[str] = []
+    """Captured files without a message, such as settings alone. They are pushed once there is one."""
     uncaptured: list[Uncaptured] = []
     """These files and side files, with the reason; only if they were searched for."""
     unreadable: str | None = None
@@ -66,8 +68,11 @@ def run(args: argparse.Namespace) -> int:
     disabled = {tool for tool, settings in config.sources.items() if not settings.enabled}
     home = args.environ.get("HOME", "")
     listed = listed_sources(status, tools, disabled, _troubles(status), home)
-    unnamed = _unnamed(status)
-    listed = [_with_unnamed(each, unnamed) for each in listed]
+    unnamed, messageless = _without_session(status)
+    listed = [
+        msgspec.structs.replace(_with_unnamed(each, unnamed), messageless=messageless.get(each.tool, []))
+        for each in listed
+    ]
     if args.json or args.long:
         found = _uncaptured(status, config, args.environ)
         listed = [msgspec.structs.replace(each, uncaptured=found.get(each.tool, [])) for each in listed]
@@ -75,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(listed)
     else:
-        print(screen(listed, now_ms=status.now_ms, width=columns(sys.stdout), home=home, every=args.every))
+        print(
+            screen(listed, now_ms=status.now_ms, width=columns(sys.stdout), home=home, every=args.every, long=args.long)
+        )
     return 0
 
 
@@ -137,8 +144,16 @@ def _unreadable(environ: Mapping[str, str]) -> list[SourceStatus]:
     ]
 
 
-def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: str = "", every: bool = False) -> str:
-    """Format the tools, one paragraph each; missing tools share one unless `every` is set."""
+def screen(
+    listed: list[SourceStatus],
+    *,
+    now_ms: int,
+    width: int = 80,
+    home: str = "",
+    every: bool = False,
+    long: bool = False,
+) -> str:
+    """Format the tools, one paragraph each; missing tools share one unless `every` is set. `long`: files are listed."""
     paragraphs = []
     absent = [] if every else [source.tool for source in listed if source.enabled and not source.seen]
     for source in listed:
@@ -160,7 +175,7 @@ def screen(listed: list[SourceStatus], *, now_ms: int, width: int = 80, home: st
             lines.append("    messages may be undercounted; the transcripts are complete")
         if source.count.damaged:
             lines.append(f"  ! {count(source.count.damaged, 'damaged record')}: kept in the transcript, not counted")
-        lines += _format_uncaptured(source, home)
+        lines += _format_uncaptured(source, home, long=long)
         for path, number in source.unnamed.items():
             lines.append(f"  - {count(number, 'prompt')} in {tilde(path, home)} without a session: not captured")
         for trouble in source.troubles:
@@ -196,7 +211,7 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
     return f"{count(counts.sessions, 'session')}{files}, {counts.ongoing} ongoing{active}"
 
 
-def _format_uncaptured(source: SourceStatus, home: str) -> Iterator[str]:
+def _format_uncaptured(source: SourceStatus, home: str, *, long: bool) -> Iterator[str]:
     """Iterate the lines about files that are not captured: their number, or their paths if they were searched for."""
     more = ": sessiond sources --long lists them"
     if source.unrecognized:
@@ -210,6 +225,12 @@ def _format_uncaptured(source: SourceStatus, home: str) -> Iterator[str]:
         yield f"    {tilde(each.path, home)}: {each.reason}"
     if len(source.uncaptured) > SHOWN_FILES:
         yield f"    {len(source.uncaptured) - SHOWN_FILES} more: sessiond sources --json"
+    if source.messageless:
+        more = "" if long else ": sessiond sources --long lists them"
+        yield f"  - {count(len(source.messageless), 'file')} without a message, in no session yet{more}"
+        yield from (f"    {tilde(path, home)}" for path in source.messageless[: SHOWN_FILES if long else 0])
+        if long and len(source.messageless) > SHOWN_FILES:
+            yield f"    {len(source.messageless) - SHOWN_FILES} more: sessiond sources --json"
 
 
 def _format_root(root: RootHealth, home: str) -> str:
@@ -239,12 +260,14 @@ def _uncaptured(status: Status, config: Config, environ: Mapping[str, str]) -> d
         spool.close()
 
 
-def _unnamed(status: Status) -> dict[str, int]:
+def _without_session(status: Status) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """Return the prompts that name no session, by their history, and the files without a message, by their tool."""
     if status.spool.state is not SpoolState.OK:
-        return {}
+        return {}, {}
     spool = Spool(status.state_dir, readonly=True)
     try:
-        return read_unnamed(spool)
+        with spool.snapshot():
+            return read_unnamed(spool), spool.stats.messageless()
     finally:
         spool.close()
 

@@ -271,3 +271,15 @@ class Stats:
             Trouble(tool=tool, path=path.decode("utf-8", "surrogateescape"), reason=trouble)
             for tool, path, trouble in rows
         ]
+
+    def messageless(self) -> dict[str, list[str]]:
+        """Return the captured files whose sessions have no message yet, and so no record, of each tool."""
+        rows = self._db.execute(
+            "SELECT session.tool, file.path FROM session JOIN stream ON stream.session = session.id"
+            " JOIN file ON file.stream = stream.id"
+            " WHERE session.record IS NULL AND file.gone_ms IS NULL ORDER BY file.path"
+        )
+        found: dict[str, list[str]] = {}
+        for tool, path in rows:
+            found.setdefault(tool, []).append(path.decode("utf-8", "surrogateescape"))
+        return found

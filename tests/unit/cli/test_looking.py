@@ -426,6 +426,25 @@ def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsy
     assert [os.path.basename(each["path"])[:12] for each in listed["uncaptured"]] == ["0123456789ab", SESSION[:12]]
 
 
+def test_sources_lists_files_without_a_message(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings alone are captured, and pushed with the first message. Until then they are in no list of sessions."""
+    harness.write(CLAUDE, {"type": "mode", "sessionId": SESSION, "mode": "plan"})
+    harness.settle()
+    assert run(harness, "sources") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "- 1 file without a message, in no session yet: sessiond sources --long lists them" in text
+    assert run(harness, "sources", "--long") == 0
+    joined = "".join(line.strip(" !").replace(" ", "") for line in capsys.readouterr().out.splitlines())
+    assert f"innosessionyet~/{CLAUDE}" in joined
+    assert run(harness, "sources", "--json") == 0
+    found = {each["tool"]: each["messageless"] for each in json.loads(capsys.readouterr().out)}
+    assert found["claude-code"] == [f"{harness.home}/{CLAUDE}"] and found["codex"] == []
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    assert run(harness, "sources") == 0
+    assert "without a message" not in capsys.readouterr().out
+
+
 def test_sources_counts_prompts_that_are_in_no_session(
     harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
