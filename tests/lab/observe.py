@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -103,6 +104,20 @@ def sessions(endpoint: Running) -> dict[str, dict]:
     return found
 
 
+@contextmanager
+def home_directory(home: str) -> Iterator[None]:
+    """Make a directory the home of this process: some tools write their project's path with ~."""
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = home
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = before
+
+
 def observe(run: Run, directory: Path) -> Observed:
     """Run a script in a new directory, with a daemon and an endpoint, until nothing is left to push."""
     home, out = str(directory / "home"), directory / "out"
@@ -114,9 +129,10 @@ def observe(run: Run, directory: Path) -> Observed:
         assert repository, output[-3000:]
         with running(str(directory / "again")) as other:
             second = DaemonHarness(str(directory / "second-home"), other)
-            expected = _scan_again(second, home, repository[1], other)
-            # A project of Aider's is found by the rescan, which comes once a minute.
-            deadline = time.monotonic() + 90
+            with home_directory(home):
+                expected = _scan_again(second, home, repository[1], other)
+            # A project of Aider's is found by the rescan, which comes once a minute, and less often if scans take long.
+            deadline = time.monotonic() + 600
             while (found := sessions(endpoint)) != aligned(
                 expected, found, run, before
             ) and time.monotonic() < deadline:

@@ -224,8 +224,16 @@ RUNS = (
     Run(
         tool="droid",
         script="droid.sh",
+        version="0.225.2",
+        package="npm:@factory/cli-linux-x64",
+        counts=(1, 2, 2, 2, 3, 3, 3, 3),
+        models=frozenset(["custom:Stub-0"]),
+        versioned=False,
+    ),
+    Run(
+        tool="droid",
+        script="droid.sh",
         version="0.215.0",
-        package="npm:@factory/cli",
         counts=(1, 2, 2, 2, 3, 3, 3, 3),
         models=frozenset(["custom:Stub-0"]),
         versioned=False,
