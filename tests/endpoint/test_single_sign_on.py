@@ -138,6 +138,11 @@ def test_a_network_that_is_none_or_all_is_refused(tmp_path: Path, network: str) 
     assert main(["serve", "--data", str(tmp_path), "--trust-proxy", network]) == 78
 
 
+def test_a_header_without_a_proxy_is_refused(tmp_path: Path) -> None:
+    """Whoever names one expects that people can sign in."""
+    assert main(["serve", "--data", str(tmp_path), "--user-header", "Remote-User"]) == 78
+
+
 @pytest.mark.parametrize("header", ["Authorization", "Sessiond-Device", "a b", "X_User", ""])
 def test_a_header_that_clients_send_is_refused(header: str) -> None:
     """Some proxies drop names with an underscore, and others turn them into those with a hyphen."""

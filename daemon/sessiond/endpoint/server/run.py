@@ -136,6 +136,8 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
     if options.tls_key is not None:
         _check_private(options.tls_key, "the key")
     proxy = TrustedProxy(options.trust_proxy, options.user_header) if options.trust_proxy else None
+    if proxy is None and options.user_header != USER_HEADER:
+        raise ConfigError("--user-header without --trust-proxy has no effect", hint="name the proxy's address as well")
     token = token_from(options.token_file) if options.token_file else None
     with ExitStack() as closing:
         timeout = PARENT_TIMEOUT if options.until_eof else 0.0
