@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import httpx
 from endpoint_lines import SESSION, Pusher, append, record
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 
 from sessiond.endpoint.server import Running, tokens
-from sessiond.endpoint.server.metrics import metric
+from sessiond.endpoint.server.metrics import Observed, Requests, metric
 
 
 def samples(endpoint: Running) -> dict[str, float]:
@@ -106,3 +108,23 @@ def test_the_access_log_has_each_request_and_no_secret(tmp_path: Path) -> None:
     found = [(each["method"], each["path"], each["status"]) for each in logged if each["event"] == "endpoint.answered"]
     assert found == [("POST", "/v1/enrol", 403), ("GET", "/v1", 401)]
     assert "secret" not in errors
+
+
+def test_a_request_is_counted_with_the_last_part_of_its_answer() -> None:
+    """Until then it is under way: the seconds of a long answer would be those of its first part."""
+    requests = Requests()
+    counted: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def send(_: Message) -> None:
+        counted.append("status=" in "".join(requests.lines()))
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    anyio.run(Observed(app, requests), {"type": "http"}, receive, send)
+    assert counted == [False, False, True]

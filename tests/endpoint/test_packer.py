@@ -6,15 +6,17 @@ import random
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import pytest
-from endpoint_lines import SESSION, append, generation, sender, store_push
+from endpoint_lines import SESSION, Pusher, append, generation, sender, store_push
 
-from sessiond.endpoint.server import erase, packer, reading
-from sessiond.endpoint.server.packer import CHUNK, Chunk, merge, pack
+from sessiond.endpoint.server import erase, packer, reading, running, upkeep
+from sessiond.endpoint.server.packer import CHUNK, MANY, Chunk, merge, pack
 from sessiond.endpoint.server.push import PushRequest
 from sessiond.endpoint.server.sqlite_store import SqliteStore
+from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.wire import Limits
 
 WORDS = [random.Random(number).randbytes(4).hex() for number in range(300)]
@@ -118,3 +120,22 @@ def test_large_chunks_stay_as_they_are() -> None:
     large = Chunk(20, CHUNK, None)
     assert merge([large]) == []
     assert merge([small[0], large, Chunk(20 + CHUNK, 10, b"")]) == []
+
+
+def test_an_endpoint_packs_some_time_after_a_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generations with many chunks soon, and all others later. Nobody asks for it."""
+    monkeypatch.setattr(upkeep, "SOON", 0.0)
+    monkeypatch.setattr(upkeep, "LATER", 0.0)
+    packed: SimpleQueue[int] = SimpleQueue()
+
+    def noted(store: Store, least: int) -> int:
+        packed.put(least)
+        return pack(store, least)
+
+    monkeypatch.setattr(upkeep, "pack", noted)
+    with running(str(tmp_path / "served"), token="t" * 20) as endpoint, Pusher(endpoint.url, endpoint.token) as pusher:
+        assert packed.empty()
+        pusher.lines(append(0, b"one\n"))
+        first, second = packed.get(timeout=30), packed.get(timeout=30)
+    assert {first, second} >= {MANY}
+    assert first != second

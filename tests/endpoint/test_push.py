@@ -13,6 +13,7 @@ from endpoint_lines import OTHER_DEVICE, SESSION, Pusher, append, generation, re
 
 from sessiond import zstd
 from sessiond.endpoint.server import Running, machines, running
+from sessiond.endpoint.server.reading import Comparer
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound
 
@@ -67,6 +68,19 @@ def test_an_append_at_another_offset_learns_where_the_stream_stands(pusher: Push
         assert problem["sha256"] == hashlib.sha256(held).hexdigest()
     assert pusher.said(append(3, b"345"), append(8, b"89")) == ["duplicate"] * 2
     assert pusher.bytes_of() == held
+
+
+def test_a_duplicate_may_be_cut_otherwise_than_what_was_stored(endpoint: Running, pusher: Pusher) -> None:
+    """Its bytes are compared with those of several chunks, whether before the transaction or in it."""
+    for at, data in ((0, b"one\n"), (4, b"two\n"), (8, b"three\n")):
+        assert pusher.said(append(at, data)) == ["stored"]
+    assert pusher.said(append(2, b"e\ntwo\nth")) == ["duplicate"]
+    assert pusher.said(append(2, b"e\ntwo\ntH")) == ["offset-mismatch"]
+    with endpoint.store.read() as db:
+        (stream,) = db.execute("SELECT stream FROM streams").fetchone()
+    comparer = Comparer(endpoint.store, lambda _: None)
+    assert comparer.same(stream, 0, 2, b"e\ntwo\nth")
+    assert not comparer.same(stream, 0, 2, b"e\ntwo\ntH")
 
 
 def test_data_with_a_wrong_length_or_digest_is_refused(pusher: Pusher) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sessiond.endpoint import wire
-from sessiond.endpoint.answers import MAX_RETRY_AFTER, parse_retry_after
+from sessiond.endpoint.answers import MAX_RETRY_AFTER, parse_date, parse_retry_after
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.transport import make_transport
 from sessiond.errors import WrongEndpoint
@@ -46,6 +46,15 @@ def position(number: int) -> dict[str, object]:
 )
 def test_retry_after_is_any_time_in_the_future(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(None, None), ("", None), ("soon", None), ("Thu, 01 Jan 1970 00:01:40 GMT", 100.0)],
+)
+def test_the_date_of_an_answer_is_read_if_it_has_one(value: str | None, seconds: float | None) -> None:
+    """`doctor` compares it with the clock of this machine."""
+    assert parse_date(value) == seconds
 
 
 def test_a_network_that_wants_a_login_is_named() -> None:
