@@ -66,6 +66,7 @@ class Detector:
         self._key_rule = next((number for number, rule in enumerate(rules) if rule.id == PRIVATE_KEY), None)
         wraps = (self._wraps.named, self._wraps.begun)
         self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, *wraps, ARGUMENT_TRIGGER, ENCODED_TRIGGER)
+        self._shared = _share_triggers(rules)
         self.scanner = make(self._triggers())
 
     def find(self, data: bytes, path: str, budget: Budget) -> list[Span]:
@@ -107,12 +108,7 @@ class Detector:
         return spans
 
     def _triggers(self) -> list[Trigger]:
-        triggers = [
-            Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before)
-            if shape.scanned
-            else Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
-            for rule, shape in ((rule, rule.shape) for rule in self.rules)
-        ]
+        triggers = [trigger for trigger, _ in self._shared]
         for fragment in self._fragments:
             expression = "".join(f"\\x{byte:02x}" for byte in fragment.text)
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
@@ -141,19 +137,21 @@ class Detector:
     def _confirm(self, search: Search, hits: dict[int, Hits], spans: list[Span]) -> None:
         """Add the secrets to `spans` that the hits of a scan lead to. Raises: OverBudgetError."""
         layouts: dict[int, list[int]] = {}
-        first_layout = len(self.rules) + len(self._fragments)
+        first_fragment = len(self._shared)
+        first_layout = first_fragment + len(self._fragments)
         found: list[Span] = []
         spend = search.budget.spend
         for index, hit in hits.items():
-            if index < len(self.rules):
-                rule = self.rules[index]
-                case = Case(search.sight, search.path, rule, index, self._allows, self._refused[index], spend)
-                found += confirm(case, hit.marks, hit.low, hit.high)
+            if index < first_fragment:
+                for number in self._shared[index][1]:
+                    rule = self.rules[number]
+                    case = Case(search.sight, search.path, rule, number, self._allows, self._refused[number], spend)
+                    found += confirm(case, hit.marks, hit.low, hit.high)
             elif index >= first_layout:
                 number = index - first_layout
                 layouts[number] = hit.marks if hit.ends else _find_ends(self._layouts[number], search.data, hit.marks)
             elif search.depth < WRAPPED:
-                self._find_in_base64(search, index - len(self.rules), hit, found)
+                self._find_in_base64(search, index - first_fragment, hit, found)
         spans += found
         self._find_divided(search, layouts, found, spans)
 
@@ -228,6 +226,26 @@ class Detector:
             return
         if entropy(identity) >= self.rules[self._key_rule].entropy:
             yield from (Span(start, end, self._key_rule, identity) for start, end in lines)
+
+
+def _share_triggers(rules: tuple[Rule, ...]) -> list[tuple[Trigger, list[int]]]:
+    """Return each trigger once, with the numbers of its rules. To scan for one takes longer than to try a rule."""
+    shared: dict[tuple[str, str, int], tuple[Trigger, list[int]]] = {}
+    for number, rule in enumerate(rules):
+        trigger = _rule_trigger(rule)
+        key = (trigger.expression, trigger.front, trigger.before if rule.shape.scanned else -1 - number)
+        first, numbers = shared.get(key, (trigger, []))
+        words = tuple(dict.fromkeys(first.words + trigger.words)) if first.words and trigger.words else ()
+        shared[key] = msgspec.structs.replace(first, words=words), [*numbers, number]
+    return list(shared.values())
+
+
+def _rule_trigger(rule: Rule) -> Trigger:
+    """Return what is searched for instead of the expression of a rule."""
+    shape = rule.shape
+    if shape.scanned:
+        return Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before)
+    return Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
 
 
 def shift_marks(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:

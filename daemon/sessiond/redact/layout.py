@@ -52,8 +52,6 @@ _MOST = 16
 """With so many characters at the end of a line of a usual width, what completes a token belongs to it, even a word."""
 # Possessive: a run of letters can be divided into words in many ways, and `re` would try all of them.
 _WORDS = re.compile(rb"(?:[A-Z]?[a-z]++[_.-]?+)++|[A-Z_.-]+|[A-Za-z_][A-Za-z0-9_.]{0,40}=.*", re.DOTALL)
-
-
 _AFTER_WORD = re.compile(rb"[:;,.)]*(?:[\s\x01\"']|$)")
 
 
@@ -272,7 +270,8 @@ class Wraps:
     """The beginnings of secrets, and the triggers for one that continues on the next line."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        heads = {_shorten(m.partition("<")[0]) for rule in rules if not rule.contextual for m in rule.match}
+        starts = {m.partition("<")[0] for rule in rules if not rule.contextual for m in rule.match}
+        heads = {_shorten(start) for start in starts if start.split() == [start]}
         heads = {head for head in heads if len(head) >= 3 and _HEAD.fullmatch(head)}
         whole = "|".join(sorted(re.escape(head) for head in heads))
         run = r"[A-Za-z0-9_.~+/=%-]"
@@ -285,8 +284,8 @@ class Wraps:
 
 
 def _shorten(head: str) -> str:
-    """Return the first four characters of a beginning, enough to find a divided value; a word stays whole."""
-    return head[:8] if head[:4].islower() and head[:4].isalpha() else head[:4]
+    """Return the first four characters of a beginning, enough to find a divided value; a word or number stays whole."""
+    return head[:8] if (head[:4].islower() and head[:4].isalpha()) or head[:4].isdigit() else head[:4]
 
 
 # A word character before a beginning is possible only as the last one of an escape.

@@ -112,7 +112,7 @@ class Redactor:
                 break
             findings += changed
             # A star may complete what was no match before; what is covered twice must not change again.
-            spans = detector.find_again(data, path, Budget(FREE // 2), dirty) if dirty else []
+            spans = detector.find_again(data, path, Budget(FREE * 3 // 4), dirty) if dirty else []
         return Masked(data, tuple(sorted(findings)))
 
     def mask_pieces(self, pieces: Iterable[bytes], path: str = "") -> Iterator[Masked]:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from sessiond.redact import load_rules
+from sessiond.redact import Redactor, load_rules
+from sessiond.redact.budget import Budget
 from sessiond.redact.rules import Rule
 from sessiond.redact.text import blank
 
@@ -57,3 +58,20 @@ def test_a_written_trigger_is_met_however_the_text_is_escaped(rule: Rule) -> Non
             ends = {at.end() for start in range(found.start(), most) if (at := trigger.match(data, start, most))}
             assert ends, data
     assert tried > 30
+
+
+def test_rules_with_the_same_trigger_are_scanned_for_once(stars: Redactor) -> None:
+    """Names of secrets are in many texts, and to scan for them again for each rule would take twice as long."""
+    assert stars._detector is not None
+    triggers = [trigger.expression for trigger in stars._detector._triggers()]
+    assert len(triggers) == len(set(triggers))
+    assert len({rule.shape.scanned for rule in RULES}) == 1
+
+
+def test_a_masked_or_hexadecimal_value_is_reported_once(stars: Redactor) -> None:
+    """A report for each of its characters would use up the budget of a list of keys."""
+    assert stars._detector is not None
+    for value in ("*" * 64, "0123456789abcdef" * 4):
+        data = json.dumps({"c": f'{{"token": "{value}"}}'}).encode()
+        hits = stars._detector.scanner.scan(data, Budget()).values()
+        assert sum(len(hit.marks) for hit in hits) <= 2
