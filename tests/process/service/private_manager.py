@@ -132,11 +132,12 @@ def manager(base: Path, path: Sequence[str] = ()) -> Iterator[Manager]:
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until another process has done something."""
-    end = time.monotonic() + seconds
+    """Wait until another process has done something. The intervals grow, as a condition may be a command."""
+    end, pause = time.monotonic() + seconds, 0.05
     while not condition():
         assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.25)
 
 
 def _inside() -> None:

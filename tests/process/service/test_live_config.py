@@ -88,9 +88,12 @@ class Daemon:
 
     def stop(self) -> None:
         self.process.terminate()
-        code = self.process.wait(30)
+        try:
+            code = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            code = None
         self._log.seek(0)
-        assert code == 0, self._log.read().decode()
+        assert code == 0, f"exit code {code}: {self._log.read().decode()}"
         self._log.close()
 
 
