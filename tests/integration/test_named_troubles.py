@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from support.harness import DaemonHarness, daemon_harness
@@ -15,17 +16,14 @@ def troubles(harness: DaemonHarness) -> list[tuple[str, str]]:
 
 
 def test_a_database_that_cannot_be_read_now_is_named_until_it_can(tmp_path: Path) -> None:
-    """Its tool may have locked it, or be in the middle of creating it."""
+    """Its tool may have locked it."""
     with daemon_harness(tmp_path) as harness:
-        folder = Path(harness.home, ".local/state/warp-terminal")
-        folder.mkdir(parents=True)
-        path = str(folder / "warp.sqlite")
-        sqlite3.connect(path).execute("CREATE TABLE commands (id INTEGER)").connection.close()
-        (outcome,) = harness.ingest(path)
+        path = os.path.join(build("warp/2026", harness.home), ".local/state/warp-terminal/warp.sqlite")
+        with closing(sqlite3.connect(path, isolation_level=None)) as tool:
+            tool.execute("BEGIN EXCLUSIVE")
+            (outcome,) = harness.ingest(path)
         assert outcome.retry
-        assert troubles(harness) == [(path, "the database can't be read now: no such table: agent_conversations")]
-        os.unlink(path)
-        build("warp/2026", harness.home)
+        assert troubles(harness) == [(path, "the database can't be read now: database is locked")]
         harness.scan()
         assert troubles(harness) == []
         assert len(list(harness.spool.catalog.sessions())) == 1
