@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -32,6 +32,16 @@ class _Member(NamedTuple):
         return [stream.fold for stream in self.streams if stream.thread]
 
 
+class _Compared(NamedTuple):
+    """What a relative is compared by: it may be the original, or a copy."""
+
+    age: tuple[int, bool, str]
+    named: uuid.UUID | None
+    """The parent that its records name."""
+    keys: list[int]
+    """The keys of its messages."""
+
+
 class RecordBuilder:
     """Builds and stores the records of one tool's sessions. Runs inside the transaction that stores what was read."""
 
@@ -45,6 +55,11 @@ class RecordBuilder:
         self._live = live
         # A message that two sessions have shows a copy, unless the tool numbers the messages of each session.
         self._detects_copies = not source.own_keys
+        # Of the session that is refreshed and its relatives, each of which is compared with all: by row.
+        self._streams: dict[int, list[StreamState]] = {}
+        self._relatives: dict[int, _Compared] = {}
+        self._families: dict[int, list[SessionState]] = {}
+        """The sessions with a first answer. They are relatives of each other."""
 
     def refresh(self, session: int, *, touched: bool, stream: StreamState | None = None) -> bool:
         """Store the record of a session if it changed; return whether it did.
@@ -54,11 +69,15 @@ class RecordBuilder:
 
         The records of its relatives are rebuilt too: the session may turn out to be their ancestor or their copy.
         """
+        self._streams.clear()
+        self._relatives.clear()
+        self._families.clear()
         state = self._spool.catalog.session_by_row(session)
         if stream is not None and state.gone_ms is not None:
             touched |= self._spool.catalog.set_gone(session, None)
         member = self._load(state, stream)
         changed = self._store(member, live=(state.tool, state.native_id) in self._live, touched=touched)
+        self._families.clear()  # the session may be in one only now
         for other in member.relatives if changed else ():
             if other.record is not None and other.id != state.id:
                 self._store(self._load(other), live=other.record.ended_at is None, touched=False)
@@ -99,33 +118,62 @@ class RecordBuilder:
         return self._spool.catalog.put_record(state, built, self._rules.now_ms, touched=touched)
 
     def _ancestors(self, member: _Member) -> tuple[uuid.UUID | None, list[list[int]]]:
-        """Return the parent of a session, and the message keys of each session whose history it may have copied."""
+        """Return the parent of a session, and the message keys of each session whose history it may have copied.
+
+        Those are the parent that it names, and older relatives. One that names the session as its parent is its copy.
+        """
         state = member.state
         relatives = {
-            relative.uuid: [stream.fold for stream in self._spool.catalog.streams(relative.id) if stream.thread]
-            for relative in (member.relatives if self._detects_copies else ())
+            relative.uuid: self._compared(relative) for relative in (member.relatives if self._detects_copies else ())
         }
         named = _named_parent(state.tool, state.uuid, member.threads, self._scope)
-        ancestors = _find_ancestors(state, member.threads, relatives, self._scope)
+        age = _age(state.uuid, member.threads)
+        ancestors = [
+            identity
+            for identity, relative in relatives.items()
+            if identity == named or (relative.age < age and relative.named != state.uuid)
+        ]
         # A parent that was found by age and turned out to be the copy is no relative with a smaller age any more. A
         # parent that is not in the spool is kept.
         absent = state.parent if all(relative.uuid != state.parent for relative in member.relatives) else None
-        oldest = min(ancestors, key=lambda identity: _age(identity, relatives[identity]), default=absent)
-        keys = [
-            [key for fold in relatives[identity] if not is_positional(fold.messages) for key in fold.messages]
-            for identity in ancestors
-        ]
-        return named or oldest, keys
+        oldest = min(ancestors, key=lambda identity: relatives[identity].age, default=absent)
+        return named or oldest, [relatives[identity].keys for identity in ancestors]
+
+    def _compared(self, relative: SessionState) -> _Compared:
+        """Return what a relative is compared by."""
+        found = self._relatives.get(relative.id)
+        if found is None:
+            folds = [stream.fold for stream in self._streams_of(relative.id) if stream.thread]
+            found = self._relatives[relative.id] = _Compared(
+                age=_age(relative.uuid, folds),
+                named=_named_parent(relative.tool, relative.uuid, folds, self._scope),
+                keys=[key for fold in folds if not is_positional(fold.messages) for key in fold.messages],
+            )
+        return found
+
+    def _streams_of(self, session: int, current: StreamState | None = None) -> list[StreamState]:
+        """Return the streams of a session. Hundreds of forks of one session are read once, not once for each other."""
+        found = self._streams.get(session)
+        if found is None:
+            found = self._streams[session] = self._spool.catalog.streams(session, current)
+        return found
+
+    def _family_of(self, first_answer_key: int) -> list[SessionState]:
+        """Return the sessions with this first answer, each as it was when it was asked for first."""
+        found = self._families.get(first_answer_key)
+        if found is None:
+            found = self._families[first_answer_key] = self._spool.catalog.relatives(first_answer_key)
+        return found
 
     def _load(self, state: SessionState, current: StreamState | None = None) -> _Member:
         """Load a session's streams and relatives: those with the same first answer, its parent, and its children."""
         catalog = self._spool.catalog
-        streams = catalog.streams(state.id, current)
+        streams = self._streams_of(state.id, current)
         found = {relative.id: relative for relative in catalog.children(state.uuid)}
         for stream in streams:
             if stream.thread and stream.fold.first_answer_key is not None:
                 key = _signed(stream.fold.first_answer_key)
-                found |= {relative.id: relative for relative in catalog.relatives(key, state.id)}
+                found |= {relative.id: relative for relative in self._family_of(key) if relative.id != state.id}
         # The first time, only the records name the parent: it has to be known before the copied messages are counted.
         threads = [stream.fold for stream in streams if stream.thread]
         for identity in {state.parent, _named_parent(state.tool, state.uuid, threads, self._scope)}:
@@ -164,22 +212,6 @@ def _with_times(member: _Member, now_ms: int) -> list[Fold]:
     before = member.state.record
     started = min(written, int(before.started_at.timestamp() * 1000)) if before is not None else written
     return [replace(threads[0], started_ms=started, last_ms=written), *threads[1:]]
-
-
-def _find_ancestors(
-    state: SessionState, threads: list[Fold], relatives: Mapping[uuid.UUID, list[Fold]], scope: str
-) -> list[uuid.UUID]:
-    """Return the relatives whose history a session may have copied: the parent that it names, and older ones.
-
-    `relatives` has the folds of the main thread of each. One that names the session as its parent is its copy.
-    """
-    tool, named, age = state.tool, _named_parent(state.tool, state.uuid, threads, scope), _age(state.uuid, threads)
-    return [
-        identity
-        for identity, folds in relatives.items()
-        if identity == named
-        or (_age(identity, folds) < age and _named_parent(tool, identity, folds, scope) != state.uuid)
-    ]
 
 
 def _named_parent(tool: str, session: uuid.UUID, threads: list[Fold], scope: str) -> uuid.UUID | None:

@@ -121,11 +121,10 @@ class Catalog(Streams, Files, PrivacyOps):
             "UPDATE session SET revision = max(revision + 1, ?, ?) WHERE id = ?", (above + 1, now_ms, number)
         )
 
-    def relatives(self, first_answer_key: int, excluded: int) -> list[SessionState]:
+    def relatives(self, first_answer_key: int) -> list[SessionState]:
         """Return sessions with the same first assistant message, which are copies of one another."""
         rows = self._db.execute(
-            f"SELECT {SESSION} FROM session WHERE opening = ? AND id != ? AND record IS NOT NULL",
-            (first_answer_key, excluded),
+            f"SELECT {SESSION} FROM session WHERE opening = ? AND record IS NOT NULL", (first_answer_key,)
         )
         return [session_state(row) for row in rows]
 
