@@ -16,8 +16,10 @@ from sessiond.config import Config, state_dir
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import RECORDS, StoredSession, StoredStream
 from sessiond.errors import EndpointError, NotFound
+from sessiond.ingest import Index
 from sessiond.restored import RestoredSessions
 from sessiond.session import Session
+from sessiond.sources import find_roots
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
 from sessiond.state import has_archive
@@ -80,15 +82,21 @@ class LocalReader:
     """A session of this machine: from the tool's files, or from the endpoint where they are gone."""
 
     def __init__(
-        self, spool: Spool, config: Config, environ: Mapping[str, str], redactor: Redactor | None, session: SessionState
+        self,
+        spool: Spool,
+        config: Config,
+        environ: Mapping[str, str],
+        redactor: Redactor | None,
+        session: SessionState,
+        index: Index | None = None,
     ) -> None:
-        """`redactor` None: nothing is masked, as the user asked for."""
+        """`redactor` None: nothing is masked, as the user asked for. `index`: that of all files, if there is one."""
         assert session.record is not None
         self.record, self.title = session.record, session.title
         self.scratch: str | None = state_dir(config)
         self._spool, self._config, self._environ = spool, config, environ
         self._redactor, self._session = redactor, session
-        self._local = LocalSession(spool, config, environ, session)
+        self._local = LocalSession(spool, config, environ, session, index)
 
     def view(self) -> SessionView:
         """Return the record, further metadata and the streams."""
@@ -198,6 +206,7 @@ class Library:
         self._elsewhere = bool(config.endpoint.url) or has_archive(state_dir(config))
         self._stack = ExitStack()
         self._client: ReadClient | None = None
+        self._index: Index | None = None
 
     def close(self) -> None:
         """Close the connection to the endpoint."""
@@ -212,7 +221,9 @@ class Library:
             found = self._spool.stats.ids(text.strip().lower()) if text.strip() else []
             if found or not self._elsewhere:
                 session = find_session(self._spool, text)
-                return LocalReader(self._spool, self._config, self._environ, self._redactor, session)
+                if self._index is None:
+                    self._index = Index(find_roots(self._config, self._environ))
+                return LocalReader(self._spool, self._config, self._environ, self._redactor, session, self._index)
         elif not self._elsewhere:
             raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
         from sessiond.cli.remote import find_stored

@@ -16,7 +16,7 @@ from sessiond.daemon.archive import open_archive
 from sessiond.device import identify, reader_id
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, ReadError, SpoolDamaged
-from sessiond.ingest import locate
+from sessiond.ingest import Index, Location, locate
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.units import open_unit
@@ -40,12 +40,18 @@ class LocalSession(msgspec.Struct, frozen=True):
     config: Config
     environ: Mapping[str, str]
     session: SessionState
+    index: Index | None = None
+    """Finds the sources of a file. Building one takes milliseconds, so a command that reads many sessions shares it."""
+
+    def locate(self, path: str) -> list[Location]:
+        """Return which sources read a file, and as what."""
+        index = self.index or Index(find_roots(self.config, self.environ))
+        return list(index(path))
 
     def is_verbatim(self, stream: StreamState) -> bool:
         """Return whether the stream is the tool's file as it is, so that what was appended can be read alone."""
-        roots = find_roots(self.config, self.environ)
         files = self.spool.catalog.files(stream.id)
-        found = [place for file in files for place in locate(roots, file.path.partition("::")[0])]
+        found = [place for file in files for place in self.locate(file.path.partition("::")[0])]
         return bool(found) and all(place.unit.kind.verbatim for place in found)
 
 
@@ -120,7 +126,7 @@ def _from_tool(local: LocalSession, file: FileState, stream: StreamState, start:
     config, session = local.config, local.session
     path = file.path.partition("::")[0]
     context = ReadContext(digest=Digest(0), now_ms=now_ms(), scratch=state_dir(config))
-    for place in locate(find_roots(config, local.environ), path):
+    for place in local.locate(path):
         # A folder has many small files that change one by one. The endpoint has a consistent state of them.
         if place.source.tool != session.tool or place.unit.kind is Kind.FOLDER:
             continue
