@@ -22,6 +22,7 @@ from endpoint_lines import DEVICE, Pusher, append, serving
 from starlette.responses import JSONResponse
 from uvicorn.server import ServerState
 
+from sessiond import logs
 from sessiond.endpoint.server.connections import (
     KNOWN,
     MAX_HEAD,
@@ -393,6 +394,7 @@ class Starved(socket.socket):
 
 def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It goes on when there are some again. The log has one line about it, and no traceback."""
+    logs.configure(level="warning")  # to the stderr of this test, whatever test was before it
     listener = Starved(socket.AF_INET, socket.SOCK_STREAM)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -406,6 +408,7 @@ def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd:
 
 def test_malformed_requests_are_not_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A log of malformed requests would let anyone fill the disk."""
+    logs.configure(level="warning")
     with serving(tmp_path) as it:
         host, port = it.url.removeprefix("http://").split(":")
         for sent in (b"\x16\x03\x01 no http\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"):
