@@ -137,3 +137,70 @@ def test_no_projection_drops_usage_reasoning_or_the_id_of_a_call(name: str) -> N
             for path in [whole] if whole.is_file() else filter(Path.is_file, whole.rglob("*")):
                 needed = {each for each in names_in_file(path) if NEEDED.search(each) and (tool, each) not in ELSEWHERE}
                 assert {each for each in needed if f'"{each}"'.encode() not in content} == set(), path
+
+
+RENAMED = """
+session_id sessionId chat_id chatId conversation_id thread_id message_id response_id id key value data items session
+messages requests metadata entries title name label display_name slug author text seq i k v path parent_id
+parent_session_id parentThreadId parent_conversation_id parent_session_key forked_from spawned_by isSubagent
+fork_source_session_id fork_source_session_key current_session_id session_key store_key workspace_id workspaceId
+workingDirectory working_directory directory worktree git_branch git_commit time_created time_updated timestamp
+created_timestamp created_at updated_at updated lastUpdated lastUpdatedAt lastMessageDate start_time end_time
+model model_name active_model llm_model model_provider content_json event_json event_zstd metadata_json data_type
+conversation_data context aggregate_id project_id message_hash parent_hash hash position state
+"""
+"""Names of what a record has under another name or in its place: ids, titles, times, models, wrappers of records."""
+LEFT_OUT = {
+    "amp": "client clientVersion displayName env events initial os platform trees uri usageLedger",
+    "cline": (
+        "agent environment_history files_in_context model_usage origin record_state subagent system_prompt taskType"
+    ),
+    "codewhale": "journal leaf_id mode schema_version system_prompt",
+    "cursor": "checkpointAt recency",
+    "goose": "description extension_data model_config_json",
+    "hermes": "model_config system_prompt",
+    "icodemate": "vcs",
+    "kilo-code": "files_in_context record_source record_state roo_edit_date roo_read_date vcs",
+    "llm": "attachment_id content fragment_id payload response_json source tool_id tool_name",
+    "mimocode": "vcs",
+    "mistral-vibe": (
+        "agent_config agent_profile api_key archived_at arguments auto_approve bumped_at checkpoint checkpoint_version"
+        " chunks config core_system_instructions created_worktree delta entry environment execution_state experiments"
+        " first_sequence generation import_provenance interop_export last_message_fingerprint manifest_sha256"
+        " manifest_version op payload pinned_at previous_record_sha256 projection_state providers raw record_sha256"
+        " recovery_journal_record_version recovery_journal_segment runtime_state runtime_state_version seen_at sequence"
+        " sha256 snapshot_sequence store_format store_format_minor system_prompt title_source tool_call_id"
+        " tools_available turn_index unseen_at username watermark"
+    ),
+    "openclaw": "entry_json event_utf8_bytes generation navigation_json store_json",
+    "opencode": "secret share_url url vcs",
+    "openhands": (
+        "KEY agent_state api_key base_url blocked_actions blocked_messages confirmation_policy hook_config"
+        " last_user_message_id llm persistence_dir post_tool_use pre_tool_use secret_registry secret_sources"
+        " security_analyzer selected_branch session_end session_start stop stuck_detection usage_to_metrics"
+        " user_prompt_submit workspace"
+    ),
+    "pearai": "files_in_context perplexityHistory",
+    "shelley": "conversation_options draft is_draft queued_messages",
+    "warp": "command",
+}
+"""What a tool stores and no record has: keys and settings, drafts, counters and digests of the store, copies of the
+project's files, and what the facts of the session were taken from. Where a reader could miss it, `gaps` says so."""
+
+
+def test_whatever_a_projection_drops_is_known() -> None:
+    """A field or column that is new in a sample is kept, or somebody decides that it is not."""
+    dropped: dict[str, set[str]] = {}
+    for name in NAMES:
+        content = b"".join(projected(name).values())
+        for location in engine.locations(built(name)):
+            if location.unit.kind in (Kind.DOCUMENT, Kind.FOLDER, Kind.DATABASE):
+                whole = Path(location.path)
+                for path in [whole] if whole.is_file() else filter(Path.is_file, whole.rglob("*")):
+                    lost = {each for each in names_in_file(path) if f'"{each}"'.encode() not in content} - set(
+                        RENAMED.split()
+                    )
+                    dropped.setdefault(name.partition("/")[0], set()).update(lost)
+    assert {tool: names for tool, names in dropped.items() if names} == {
+        tool: set(names.split()) for tool, names in LEFT_OUT.items()
+    }

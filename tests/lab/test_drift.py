@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -132,3 +134,10 @@ def test_the_exit_code_says_whether_anyone_has_to_look(monkeypatch: pytest.Monke
     monkeypatch.setattr(drift, "observe_shape", lambda run, version: SHAPE)
     assert drift.main([]) == 1
     assert drift.main(["another"]) == 0
+
+
+def test_the_workflow_looks_for_newer_versions_every_week() -> None:
+    """It runs what `make lab-drift` runs, on a schedule, and fails if anybody has to look."""
+    workflow = (Path(__file__).parents[2] / ".github" / "workflows" / "lab-drift.yml").read_text()
+    assert re.search(r"^  schedule:\n    - cron: \"\d+ \d+ \* \* \d\"", workflow, re.MULTILINE)
+    assert "set -o pipefail\n" in workflow and "make --silent lab-drift |" in workflow
