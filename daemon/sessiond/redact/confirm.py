@@ -77,7 +77,7 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
     if rule.path is not None and case.path and not rule.path.search(case.path):
         return
     if len(marks) > _MANY:
-        marks = _thin(case, marks, low, high)
+        marks = _without_repeats(case, marks, low, high)
     last: Span | None = None
     for place in _places(case, marks, low, high):
         span = _try(case, place, last)
@@ -178,12 +178,12 @@ def _trigger(expression: str) -> Callable[[bytes, int], re.Match[bytes] | None]:
 
 
 @functools.cache
-def _fence(barrier: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+def _barrier_finder(barrier: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
     """Return a function that finds a barrier of a rule, or the end of a record."""
     return re.compile(f"{barrier}|\\n\\{{".encode()).search
 
 
-def _thin(case: Case, marks: list[int], low: int, high: int) -> list[int]:
+def _without_repeats(case: Case, marks: list[int], low: int, high: int) -> list[int]:
     """Return the marks without those that have the same bytes around them as one that was refused: logs repeat lines.
 
     Only the bytes around a mark decide on it, from the first byte of look-behinds to the last that the rule examines.
@@ -209,15 +209,15 @@ def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
     if begin < 0 or not rule.steady:
         return None
     barrier = rule.shape.barrier
-    fence = _fence(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
-    end = most if fence is None else _last(fence, rule.shape.ahead)
-    whole = fence is not None or most == mark - low + rule.shape.reach
+    stopped = _barrier_finder(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
+    end = most if stopped is None else _last(stopped, rule.shape.ahead)
+    whole = stopped is not None or most == mark - low + rule.shape.reach
     return data[begin:end] if whole and end <= len(data) else None
 
 
-def _last(fence: re.Match[bytes], ahead: int) -> int:
+def _last(stopped: re.Match[bytes], ahead: int) -> int:
     """Return where the last byte ends that a rule examines, given the barrier or the end of the record behind it."""
-    return fence.end() if len(fence[0]) > 1 else fence.end() + ahead
+    return stopped.end() if len(stopped[0]) > 1 else stopped.end() + ahead
 
 
 def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
@@ -226,8 +226,8 @@ def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
     stop = place + shape.reach
     # The bytes up to the barrier are enough. If the window holds more, a search for it would cost more than it saves.
     if shape.barrier and not sight.shows(place, stop):
-        fence = _fence(shape.barrier)(sight.data, place + shape.tail, stop)
-        stop = stop if fence is None else min(_last(fence, shape.ahead), stop)
+        stopped = _barrier_finder(shape.barrier)(sight.data, place + shape.tail, stop)
+        stop = stop if stopped is None else min(_last(stopped, shape.ahead), stop)
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)
     # How far an attempt got that failed can't be known.
@@ -254,7 +254,7 @@ def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Spa
                 case.refused.clear()
             case.refused.add(value)
         return None
-    if rule.keywords and not _named(case, left + match.start(), match[0]):
+    if rule.keywords and not _has_keyword(case, left + match.start(), match[0]):
         return None
     data = case.sight.data
     start, end = fit(data, left + match.start(group), left + match.end(group))
@@ -280,7 +280,7 @@ def _exempt(case: Case, text: bytes, match: re.Match[bytes], group: int) -> bool
     )
 
 
-def _named(case: Case, place: int, match: bytes) -> bool:
+def _has_keyword(case: Case, place: int, match: bytes) -> bool:
     """Return whether a match, or the text just before it, holds a keyword of the rule."""
     words, found = case.rule.keywords, match.lower()
     if any(word in found for word in words):

@@ -147,8 +147,9 @@ def work(monkeypatch: pytest.MonkeyPatch, stars: Redactor) -> Callable[[str], fl
                 monkeypatch.setattr(module, attribute, Expression(value))
     confirm = importlib.import_module("sessiond.redact.confirm")
     rules = importlib.import_module("sessiond.redact.rules")
-    for module, name in ((rules, "_compiled"), (confirm, "_fence"), (confirm, "_seeker"), (confirm, "_trigger")):
-        monkeypatch.setattr(module, name, _counting(getattr(module, name)))
+    monkeypatch.setattr(rules, "_compiled", _counting(rules._compiled))
+    for name in ("_barrier_finder", "_seeker", "_trigger", "_trigger_finder"):
+        monkeypatch.setattr(confirm, name, _counting(getattr(confirm, name)))
     assert stars._detector is not None
     wraps = stars._detector._wraps
     monkeypatch.setattr(wraps, "begins", Expression(wraps.begins))
