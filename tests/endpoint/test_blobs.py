@@ -41,8 +41,10 @@ def test_what_is_put_can_be_read_listed_and_deleted(blobs: Blobs) -> None:
     assert [each.name for each in blobs.list()] == ["b/two"]
     with pytest.raises(BlobMissing, match="a/one"):
         blobs.get("a/one", 0, 1)
-    with pytest.raises(StateError, match=r"short|sent"):
-        blobs.get("b/two", 0, 2)
+    for start in (0, 1):
+        with pytest.raises(StateError, match="too short"):
+            blobs.get("b/two", start, 2)
+    assert blobs.get("b/two", 0, 1) == b"x", "a damaged object keeps no other from being read"
 
 
 def test_endpoints_share_a_place_and_see_nothing_of_each_other(tmp_path: Path) -> None:

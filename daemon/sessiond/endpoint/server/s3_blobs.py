@@ -19,6 +19,7 @@ from obstore.store import S3Store
 
 from sessiond.clock import now_ms
 from sessiond.endpoint.server.blobs import BlobMissing, BlobsUnavailable, Listed
+from sessiond.errors import StateError
 
 TIMEOUT = timedelta(seconds=20)
 CONNECT_TIMEOUT = timedelta(seconds=5)
@@ -62,7 +63,7 @@ class S3Blobs:
         with self._guarded(), _translated(name):
             data = bytes(obstore.get_range(self._store, name, start=start, end=end))
         if len(data) != end - start:
-            raise BlobsUnavailable(f"the object store sent {len(data)} of {end - start} bytes")
+            raise _short(name)
         return data
 
     @contextmanager
@@ -109,7 +110,13 @@ def _translated(name: str | None = None) -> Iterator[None]:
             raise _unavailable(error) from error
         raise BlobMissing(f"the object {name} is missing", hint="restore it from a backup") from error
     except (BaseError, OSError) as error:
+        if name is not None and "status code: 416" in str(error):  # the range begins behind the end
+            raise _short(name) from error
         raise _unavailable(error) from error
+
+
+def _short(name: str) -> StateError:
+    return StateError(f"the object {name} is too short", hint="restore it from a backup")
 
 
 def _unavailable(error: Exception) -> BlobsUnavailable:
