@@ -17,5 +17,5 @@ run lines 120 $B $P -n --name lab-lines "LINES=30000 please"
 picture $REPO/pic.png; run image 120 $B $P -n --name lab-image "What is in the picture" pic.png
 TM="tmux -L labb-gptme-$$"; $TM new-session -d -x 160 -y 50 -s s "cd $REPO; HOME=$H $B $P --name lab-interactive"; for i in $(seq 240); do $TM capture-pane -p -t s | grep -q "^User" && break; sleep 0.5; done; settled "$TM"
 k() { $TM send-keys -t s -l "$1"; sleep 0.3; $TM send-keys -t s Enter; settled "$TM"; }
-k "Interactive hello"; k "/rename my lab title"; k "Second turn"; k "/undo"; k "After undo"; k "/fork lab-forked"; k "In the fork"; $TM capture-pane -p -t s >$TR/screen.txt; k "/exit"; $TM kill-server 2>/dev/null; snap 6-interactive $S; echo "[$T] interactive typed"
+k "Interactive hello"; k "/rename my lab title"; k "Second turn"; k "/undo"; k "After undo"; $TM capture-pane -p -t s >$TR/screen.txt; k "/exit"; $TM kill-server 2>/dev/null; snap 6-interactive $S; echo "[$T] interactive typed"
 cp -r $TR $OUT/trace; lab_end

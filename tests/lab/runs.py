@@ -103,7 +103,7 @@ RUNS = (
         version="0.61.0",
         package="npm:@google/gemini-cli",
         only="plain tool resume model2 subagent killed write lines image interactive",
-        counts=(2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 7),
+        counts=(2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 6, 7),
         models=frozenset(["gemini-3.8-flash", "gemini-3-flash-preview", "gemini-2.5-pro", "gemini-2.5-flash"]),
         versioned=False,
     ),
@@ -315,7 +315,7 @@ RUNS = (
         script="gptme.sh",
         version="0.35.1",
         package="pypi:gptme",
-        counts=(2, 4, 4, 4, 5, 5, 8, 10),
+        counts=(4, 4, 4, 5, 5, 8, 10),
         # A call is asked for twice if the tool's own notes come between it and its result.
         unwaited=2,
         models=frozenset(["local/stub-model"]),

@@ -52,7 +52,7 @@ class Gptme(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.33.0", "0.35.1")
     local_ids: ClassVar[bool] = True  # the id is a date with a random name, or one that the user gave
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or parent is stored",
+        "no version, branch or parent is stored; what a fork copied counts once, in the one that was found first",
         "events.jsonl and events of branches, which repeat the messages, are not read",
         "config.toml, which may hold keys, is read for the title and the working directory only",
     )
