@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -18,6 +19,7 @@ from test_safety import World, delete, lines
 from sessiond.clock import now_ms
 from sessiond.config import Config, Token
 from sessiond.daemon import archive_copy
+from sessiond.daemon.archive import open_archive
 from sessiond.daemon.messages import Cause
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.throttle import PUSHING, Throttle
@@ -259,3 +261,21 @@ def test_the_user_can_ask_for_another_try_of_the_archive(
     push(pushing)
     archive = harness.spool.safety.archive()
     assert (archive.problem, archive.sessions, archive.pending) == (None, 1, 0)
+
+
+def test_every_failure_of_the_archive_is_told_from_one_of_the_endpoint(tmp_path: Path) -> None:
+    """The endpoint is not paused because of the archive. Here its process was killed."""
+    reader = open_archive(str(tmp_path), UUID(int=1))
+    try:
+        assert reader.changes(None).sessions == []
+        reader._served.stop()  # type: ignore[attr-defined]
+        requests: list[Callable[[], object]] = [
+            lambda: reader.changes(None),
+            lambda: reader.session("ada", UUID(SESSION)),
+            lambda: list(reader.stream("ada", UUID(SESSION), "main", generation=0, end=1)),
+        ]
+        for request in requests:
+            with pytest.raises(ArchiveUnreadable, match="can't be read"):
+                request()
+    finally:
+        reader.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ import msgspec
 import pytest
 from test_safety import World, delete, lines
 
+from sessiond import logs
 from sessiond.config import Config, Token
 from sessiond.daemon import archive_keep
 from sessiond.daemon.archive_keep import ArchiveKeep
@@ -177,3 +180,17 @@ def test_nothing_is_removed_while_the_archive_is_the_endpoint(world: World) -> N
     assert told[0].do.endswith("sessiond forget --before 1d")
     harness.spool.set_meta(ARCHIVE_KEEP, "")
     assert not [each for each in read_status(None, world.environ()).advice if "archive.keep" in each.what]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [("import sys; sys.exit('the disk is full')", "the disk is full"), ("exit(3)", "it ended with 3")],
+)
+def test_the_log_says_why_nothing_was_removed(world: World, code: str, reason: str) -> None:
+    """A process that was killed says nothing itself."""
+    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d")
+    found._process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    with logs.recorded() as events:
+        assert not found.finish("archive", wait=60)
+    assert [(each["event"], each["reason"]) for each in events] == [("archive.kept", reason)]
+    assert not found.running

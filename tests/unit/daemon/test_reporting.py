@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from sessiond import logs
-from sessiond.daemon.reporting import RootHealths, log_root_changes
+from sessiond.config import Config
+from sessiond.config.load import Loaded
+from sessiond.config.model import Endpoint as EndpointConfig
+from sessiond.daemon.reporting import RootHealths, log_root_changes, record_config_health
 from sessiond.daemon.retries import FREE, RATE, TORN_WAITS, Retries
 from sessiond.ingest import Location, Outcome, locate
 from sessiond.sources import find_sources
 from sessiond.sources.base import Root
-from sessiond.spool.health import CaptureHealth, RootHealth
+from sessiond.spool import Spool
+from sessiond.spool.health import CONFIG, CaptureHealth, RootHealth, read_applied_config
 from sessiond.watch import RootState, WatchedRoot, WatchMode
 
 HOWS = ("watched", "missing", "polled", "unreadable")
@@ -135,3 +141,17 @@ def test_a_large_unit_rests_after_it_was_read() -> None:
     assert (made.due(end), made.next()) == ([], math.inf), "once"
     assert not made.rests(other, PATH, end)
     assert made.due(end) == []
+
+
+def test_the_configuration_in_force_is_stored(tmp_path: Path) -> None:
+    """`status` reads its own files only if they differ from it. While an edit is refused, none is called in force."""
+    config = Config(machine_id="ada", endpoint=EndpointConfig(url="https://sync.example.org"))
+    loaded = Loaded(config=config, sums={"config.toml": 7})
+    with closing(Spool(str(tmp_path))) as spool:
+        record_config_health(spool, loaded, None)
+        taken = read_applied_config(spool)
+        assert taken is not None
+        assert (taken.sums, taken.url, taken.machine_id) == ({"config.toml": 7}, "https://sync.example.org", "ada")
+        assert spool.meta(CONFIG) is None
+        record_config_health(spool, loaded, "line 3: a key is missing")
+        assert (read_applied_config(spool), spool.meta(CONFIG)) == (None, "line 3: a key is missing")
