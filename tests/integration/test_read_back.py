@@ -88,6 +88,18 @@ def test_other_bytes_at_the_endpoint_are_replaced_by_those_of_the_file(world: Wo
     assert read(world).different == 0
 
 
+def test_a_session_that_lost_bytes_before_is_compared_as_well(world: World) -> None:
+    """Bytes of an earlier generation are nowhere. Those of the current one must not follow them unnoticed."""
+    world.settle_at("first", lines(3, text="one thing"))
+    world.harness.spool.connection.execute("UPDATE stream SET lost = 9, lost_before = 9")
+    assert world.state() is State.LOST
+    replace(world, b"one thing", b"two thing")
+    assert read(world).different == 1
+    world.harness.settle()
+    assert world.harness.held(SESSION) == content(world)
+    assert read(world).different == 0
+
+
 def test_other_bytes_of_a_file_that_is_gone_count_as_lost(world: World) -> None:
     world.settle_at("first", lines(3, text="one thing"))
     vanish(world)

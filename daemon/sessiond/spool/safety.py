@@ -34,6 +34,11 @@ UNSAFE = (
     " OR held IS NOT NULL OR NOT known OR lost > 0)"
 )
 """The condition of the index `stream_unsafe`, literally: otherwise SQLite does not use the index."""
+CLAIMED = (
+    "(skipped IS NULL AND folded > 0 AND waiting = 0 AND queued = folded AND acked = folded AND gap_from IS NULL"
+    " AND held IS NULL AND known AND lost = lost_before)"
+)
+"""The condition that the endpoint has all of a stream's current generation. Bytes of earlier ones may be lost."""
 _MOVING = (
     "(waiting > 0 OR queued != folded OR gap_from IS NOT NULL OR held IS NOT NULL OR NOT known OR unconfirmed > 0)"
 )

@@ -6,7 +6,7 @@ This module imports neither msgspec nor uuid, because `status` shows the last re
 from __future__ import annotations
 
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
-from sessiond.spool.safety import UNSAFE
+from sessiond.spool.safety import CLAIMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ class Claims:
         self._db = connection
 
     def claims(self, tool: str | None = None, sessions: Collection[str] | None = None) -> Iterator[Claim]:
-        """Iterate over the records and streams that are safe according to the spool, session by session."""
+        """Iterate over the records and streams that are at the endpoint according to the spool, session by session."""
         rows = self._db.execute(
             "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM session"
-            f" LEFT JOIN stream ON stream.session = session.id AND skipped IS NULL AND folded > 0 AND NOT ({UNSAFE})"
+            f" LEFT JOIN stream ON stream.session = session.id AND {CLAIMED}"
             " WHERE record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
             " AND (? IS NULL OR tool = ?) ORDER BY session.id",
             (tool, tool),
@@ -91,11 +91,11 @@ class Claims:
                 )
 
     def next_stream(self, after: int) -> Claim | None:
-        """Return the first stream that is safe according to the spool and whose row comes after `after`."""
+        """Return the first stream that is at the endpoint according to the spool and whose row comes after `after`."""
         row = self._db.execute(
             "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM stream"
-            " CROSS JOIN session ON session.id = stream.session WHERE stream.id > ? AND skipped IS NULL AND folded > 0"
-            f" AND NOT ({UNSAFE}) AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
+            f" CROSS JOIN session ON session.id = stream.session WHERE stream.id > ? AND {CLAIMED}"
+            " AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
             " ORDER BY stream.id LIMIT 1",
             (after,),
         ).fetchone()
