@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -15,8 +16,12 @@ DENSE = "dense-secrets"
 Mode = Literal["mask", "hash", "off"]
 
 
+@cache
 def read_ours() -> bytes:
-    """Read the built-in rules from their file. importlib.resources would take half as long as importing the sources."""
+    """Read the built-in rules from their file. importlib.resources would take half as long as importing the sources.
+
+    They stay in memory: an upgrade removes the file, and the running daemon may need the rules only after that.
+    """
     with open(os.path.join(os.path.dirname(__file__), "rules.toml"), "rb") as file:
         return file.read()
 
