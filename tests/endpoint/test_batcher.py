@@ -202,6 +202,21 @@ def test_the_streams_that_a_transaction_names_have_a_limit(
     assert store.commits == 3
 
 
+def test_loading_the_state_is_no_work_of_the_first_push(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of a hundred pushes, and takes longer than one push may."""
+    now, load = 0.0, store.load
+
+    def slow_load(*arguments: object) -> object:
+        nonlocal now
+        now += 2 * LIVE_SECONDS
+        return load(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "load", slow_load)
+    (outcome,) = store_all(store, [(prepared(store, 1), True)], clock=lambda: now)
+    assert isinstance(outcome, PushOutcome)
+    assert [each.status for each in outcome.results] == ["stored", "stored"]
+
+
 def test_comparing_the_appends_of_a_live_push_has_a_limit(store: CountingStore) -> None:
     """A small push may name many ranges of large chunks, and other devices wait while those are unpacked."""
     store_all(store, [(prepared(store, 0, b"x" * 100), True)])

@@ -63,7 +63,8 @@ def decide(
     changes = Changes()
     outcomes: list[Decision | WrongDevice | Revoked] = []
     for push in pushes:
-        if outcomes and budget is not None and not budget.begin_push():
+        # Asked for the first push as well: its time must not begin with the loading of the state of all pushes.
+        if budget is not None and not budget.begin_push() and outcomes:
             break
         try:
             _bind(state, changes, push.sender)
