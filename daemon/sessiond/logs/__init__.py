@@ -172,10 +172,6 @@ def _start(used: Sequence[logging.Handler]) -> Any:
     """Replace the handlers of the `sessiond` logger, and return a logger of structlog that writes to it."""
     import logging  # late, like structlog
 
-    # No event shows its thread, process, task or place in the code (see "Optimization" in Python's logging HOWTO).
-    logging.logThreads = logging.logProcesses = False
-    logging.logAsyncioTasks = False  # type: ignore[attr-defined, unused-ignore] # before Python 3.12 it has no effect
-    logging._srcfile = None  # type: ignore[attr-defined, unused-ignore]
     from sessiond.logs import processors, sinks
 
     logger = logging.getLogger("sessiond")

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from sessiond.memory import lean_imports
 
@@ -22,7 +22,6 @@ with lean_imports():
 
 if TYPE_CHECKING:
     from sessiond.logs import Log
-    from sessiond.logs.processors import Fields
 
 FILE_BYTES = 5_000_000
 FILES = 5
@@ -33,9 +32,8 @@ _OWN_FIELDS = frozenset({"timestamp", "level", "event"})
 """Keys that the journal has as fields of its own: the time, PRIORITY and MESSAGE."""
 
 
-def to_handlers(logger: object, method: str, fields: Fields) -> tuple[tuple[Fields], dict[str, object]]:
-    """Return the arguments of the logger of `logging`: the last processor for the handlers of this module."""
-    return (fields,), {}
+to_handlers = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+"""The last processor of a logger that writes to the handlers of this module."""
 
 
 class Failures:
@@ -60,13 +58,11 @@ class Failures:
             return None
 
 
-class EventFormatter(logging.Formatter):
+class EventFormatter(structlog.stdlib.ProcessorFormatter):
     """Renders each event once, although the rotated file asks for its length first and stderr may show it too."""
 
     def __init__(self, renderer: Any) -> None:
-        """`renderer` is a processor of structlog that returns text."""
-        super().__init__()
-        self._renderer = renderer
+        super().__init__(renderer)
         self._last: tuple[logging.LogRecord | None, str] = None, ""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -74,7 +70,7 @@ class EventFormatter(logging.Formatter):
         # Handlers of other threads may replace it meanwhile, so it is read and written as a whole.
         last, text = self._last
         if last is not record:
-            text = self._renderer(None, record.levelname.lower(), dict(cast("Fields", record.msg)))
+            text = super().format(record)
             self._last = record, text
         return text
 
