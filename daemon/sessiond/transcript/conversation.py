@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from sessiond.session import Item, ItemKind, Speaker
-from sessiond.transcript.items import Placed
+from sessiond.transcript.items import LazyItems, Placed
 
 
 class Thread(msgspec.Struct, frozen=True):
@@ -73,44 +73,29 @@ def _begun(thread: Thread) -> tuple[bool, float, bool]:
     return not thread.main, float("inf") if begun is None else begun, thread.name != "main"
 
 
-class _Chosen(Sequence[Placed]):
+class _Chosen(LazyItems):
     """Some of the items of a thread, each with its model if `models` has it."""
 
-    def __init__(self, items: Sequence[Placed], numbers: Sequence[int], models: Sequence[str | None] = ()) -> None:
+    def __init__(self, items: Sequence[Placed], numbers: Sequence[int], models: _Models | None = None) -> None:
         self._items, self._numbers, self._models = items, numbers, models
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, at: int) -> Placed: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Placed]: ...
-    def __getitem__(self, at: int | slice) -> Placed | list[Placed]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(len(self))[at]]
+    def _item(self, at: int) -> Placed:
         placed = self._items[self._numbers[at]]
-        model = self._models[at] if self._models else None
+        model = None if self._models is None else self._models[at]
         return placed if model is None else placed._replace(item=replace(placed.item, model=model))
 
 
-class _Models(Sequence[str | None]):
+class _Models:
     """The model of each item that lacks it, by number. There are few models, so they are numbered too."""
 
     def __init__(self, count: int) -> None:
         self._names: list[str | None] = [None]
         self._numbers = array("H", bytes(2 * count))
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, at: int) -> str | None: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str | None]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str | None] | None:
-        if isinstance(at, slice):
-            return [self._names[number] for number in self._numbers[at]]
+    def __getitem__(self, at: int) -> str | None:
         return self._names[self._numbers[at]]
 
     def set(self, at: int, model: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, overload
@@ -90,7 +91,24 @@ def fields(stream: str, placed: Placed) -> dict[str, object]:
     return {"stream": stream, "offset": placed.place.offset, "length": placed.place.length} | item
 
 
-class Items(Sequence[Placed]):
+class LazyItems(Sequence[Placed], ABC):
+    """Items that are made or read one by one, when they are needed."""
+
+    @overload
+    def __getitem__(self, at: int) -> Placed: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Placed]: ...
+    def __getitem__(self, at: int | slice) -> Placed | list[Placed]:
+        """Return an item, or several. Raises: OSError."""
+        positions = range(len(self))[at]
+        return self._item(positions) if isinstance(positions, int) else [self._item(each) for each in positions]
+
+    @abstractmethod
+    def _item(self, at: int) -> Placed:
+        """Return the item at a position."""
+
+
+class Items(LazyItems):
     """The items of a stream in their last state, which are read from a file where they are many.
 
     `numbers` are those of the items in `store`; None: all of them.
@@ -103,21 +121,8 @@ class Items(Sequence[Placed]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, at: int) -> Placed: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Placed]: ...
-    def __getitem__(self, at: int | slice) -> Placed | list[Placed]:
-        """Return an item, or several. Raises: OSError."""
-        if isinstance(at, slice):
-            return [self._item(number) for number in self._numbers[at]]
-        return self._item(self._numbers[at])
-
-    def __iter__(self) -> Iterator[Placed]:
-        return map(self._item, self._numbers)
-
-    def _item(self, number: int) -> Placed:
-        found = self._store[number]
+    def _item(self, at: int) -> Placed:
+        found = self._store[self._numbers[at]]
         assert found is not None
         return found
 
