@@ -69,7 +69,8 @@ def set_user(
         store.lock_user(db, user)
         if not _is_known(db, user):
             raise NotFound(
-                f"no token or invitation is for user {user}", hint="add one first: sessiond serve token add NAME --user"
+                f"no token or invitation is for user {user}",
+                hint=f"add one first: sessiond serve token add NAME --user {user}",
             )
         db.execute("INSERT INTO users (user) VALUES (?) ON CONFLICT (user) DO NOTHING", (user,))
         if quota is not msgspec.UNSET:
@@ -121,7 +122,9 @@ def remove_tenant(store: Store, tenant: str) -> None:
         if row is None:
             raise NotFound(f"there is no tenant {tenant}", hint="see sessiond serve tenant list")
         if db.execute("SELECT 1 FROM users WHERE tenant = ? LIMIT 1", (tenant,)).fetchone():
-            raise SessiondError(f"tenant {tenant} has users", hint="move them: sessiond serve user set NAME --tenant")
+            raise SessiondError(
+                f"tenant {tenant} has users", hint="move each: sessiond serve user set USER --tenant none"
+            )
         db.execute("DELETE FROM tenants WHERE tenant = ?", (tenant,))
         audit.record(db, audit.operator(), "tenant.remove", tenant)
 

@@ -39,7 +39,7 @@ class TrustedProxy:
     def authenticate(self, request: Request) -> Access | None:
         """Return the access of the user that the proxy names: reading, and only what this user has.
 
-        None: the request does not come from the proxy, or the proxy names nobody.
+        None: the request does not come from the proxy, or the proxy names no user.
 
         Raises:
             HttpError: 400, the proxy sends the header twice, or the name of a user is not valid.

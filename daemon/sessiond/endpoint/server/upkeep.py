@@ -1,4 +1,4 @@
-"""The work on stored bytes that nobody waits for: packing, moving chunks to the object store, and the sweep."""
+"""Background work on stored bytes: packing, moving chunks to the object store, and the sweep."""
 
 from __future__ import annotations
 
