@@ -34,7 +34,7 @@ FULL_WAIT = 10.0
 SLICE_BYTES, SLICE_SECONDS = 8 << 20, 0.25
 """Limits of one piece of work, so that live changes never wait longer for the backlog."""
 GROUP_BYTES, GROUP_FILES = 2 << 20, 32
-"""Limits of one commit of small files. Others can't write to the spool until it is made, up to 60 ms. Each commit writes
+"""Limits of one commit of small files. Others can't write to the spool until it is made, up to 60 ms. A commit writes
 all changed pages, about 100 KB beside the transcripts: with half of these bytes, a backlog writes an eighth more.
 """
 STREAMS = 16
