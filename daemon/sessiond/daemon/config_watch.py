@@ -59,12 +59,13 @@ class ConfigWatch:
             for directory in sorted(self._directories)
         ]
 
-    def note_change(self) -> None:
-        """Start an edit if one of the files changed."""
+    def note_change(self) -> bool:
+        """Start an edit if one of the files changed; return whether an edit is not finished yet."""
         stamps = self._stamps()
         if self._first is None and stamps != self._seen:
             self._first = self._last = time.monotonic()
             self._pending = stamps
+        return self._first is not None
 
     def due(self) -> float | None:
         """Return the seconds until `finished` should be called; None without an edit."""

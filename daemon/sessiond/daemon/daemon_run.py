@@ -174,7 +174,9 @@ class DaemonRun:
             if not asked:
                 _refuse_emptied(self.config_watch.emptied_in(fresh.loaded))  # it may have changed before it was read
         except ConfigError as error:
-            self._refuse(error)
+            # An edit that began after the last one was finished is half written. It is read when it is finished.
+            if asked or not self.config_watch.note_change():
+                self._refuse(error)
             return self._repause()
         before, self.settings = self.settings, fresh
         self._note_refusal(None)

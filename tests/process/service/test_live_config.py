@@ -241,6 +241,44 @@ def test_an_edit_while_it_starts_is_taken_over(tmp_path: Path, endpoint: Running
     daemon.stop()
 
 
+EDITED_AS_IT_IS_READ = """
+import os, sys, threading
+from sessiond import daemon
+from sessiond.config import load
+from sessiond.daemon import daemon_run
+
+file = os.path.join(os.path.dirname(os.environ["HOME"]), "conf", "config.toml")
+loaded = load(file, os.environ)
+text = open(file).read()
+reload_settings = daemon_run.reload_settings
+
+def finish():
+    with open(file, "w") as config:
+        config.write(text + '[log]\\nlevel = "debug"\\n')
+
+def read_half_written(*args):
+    daemon_run.reload_settings = reload_settings
+    open(file, "w").write(BEGUN)
+    threading.Timer(0.1, finish).start()
+    return reload_settings(*args)
+
+daemon_run.reload_settings = read_half_written
+sys.exit(daemon.run(loaded, os.environ, file, ready=lambda url: None))
+"""
+"""An edit that begins when an earlier one is finished, and is read half written."""
+
+
+@pytest.mark.parametrize("begun", ["", "[endpoi"])
+def test_an_edit_that_is_read_half_written_is_not_refused(tmp_path: Path, endpoint: Running, begun: str) -> None:
+    program = EDITED_AS_IT_IS_READ.replace("BEGUN", repr(begun))
+    daemon = Daemon(tmp_path, settings(endpoint, tmp_path), program)
+    until(lambda: daemon.events("config.reloaded"))
+    assert not daemon.events("config.refused")
+    daemon.write(1)
+    until(lambda: daemon.events("ingest.captured"))
+    daemon.stop()
+
+
 def test_a_start_without_an_edit_takes_nothing_over(daemon: Daemon, endpoint: Running) -> None:
     written = daemon.write(1)
     until(lambda: held(endpoint) == written)
