@@ -8,7 +8,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from urllib.parse import quote, urlencode
 
@@ -36,6 +36,16 @@ def server() -> str:
         connection.execute(f"CREATE DATABASE {TEMPLATE}_{os.getpid()}")
     migrate(database(url, f"{TEMPLATE}_{os.getpid()}"))
     return url
+
+
+def share_server() -> None:
+    """Have the tests of all processes that this one starts use one server, which ends with this process.
+
+    Without it each of them starts its own, which outlives a process that is killed.
+    """
+    if "SESSIOND_TEST_POSTGRES" not in os.environ:
+        with suppress(pytest.skip.Exception):
+            os.environ["SESSIOND_TEST_POSTGRES"] = _start()
 
 
 def _start() -> str:

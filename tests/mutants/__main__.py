@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
+from endpoint.postgres import share_server
 from mutants import judge, named
 from mutants.draw import COUNT, PACKAGES, SEED, Drawn, draw, mutants_of
 from mutants.harmless import HARMLESS
@@ -155,6 +156,7 @@ def main() -> int:
     packages = [word for word in options.words if word in PACKAGES]
     words = [word for word in options.words if word not in PACKAGES]
     os.nice(NICENESS)
+    share_server()
     began, rates = time.monotonic(), list[Rate]()
     with ExitStack() as stack:
         trees = Trees(stack, options.jobs, began + options.minutes * 60)

@@ -33,7 +33,7 @@ import coverage
 import pytest
 
 from mutants.functions import Functions, Lines, Replacement, live_functions, replace_functions
-from mutants.worker import wait_for
+from mutants.worker import adopt_orphans, wait_for
 
 FAILED = pytest.StashKey[bool]()
 PATIENCE = 900
@@ -182,6 +182,7 @@ def measure(task: dict[str, Any], items: list[pytest.Item]) -> Outcome:
 
 def main(directory: str, *arguments: str) -> int:
     """Collect the tests and run tasks."""
+    adopt_orphans()
     tasks, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDONLY)
     printed = os.open(os.path.join(directory, "printed"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -126,9 +126,4 @@ HARMLESS: dict[str, str] = {
     "state = blake2b(digest_size=17, key=policy.key[:64])": (
         "any length tells two policies apart; the name is compared and never shown"
     ),
-    'redact/confirm.py::_seeker: return re.compile(f"(?<={behind}){first}".encode() if behind else '
-    'first.encode()).finditer => return re.compile(f"(?<={behind}){first}".encode() if not (behind) else '
-    "first.encode()).finditer": (
-        "without what must be behind it, more positions are found, and the rule is matched at each of them anyway"
-    ),
 }

@@ -7,6 +7,7 @@ additions to the environment, a file for the output, and a timeout in seconds; t
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
 import os
 import select
@@ -14,7 +15,10 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 
+PR_SET_CHILD_SUBREAPER = 36
+"""An option of prctl() (linux/prctl.h)."""
 PRELOADED = (
     "pytest",
     "_pytest.assertion.rewrite",
@@ -38,6 +42,7 @@ PRELOADED = (
 
 def main() -> None:
     """Serve until standard input ends."""
+    adopt_orphans()
     for name in PRELOADED:
         with suppress(ImportError):
             __import__(name)
@@ -72,22 +77,39 @@ def _run(arguments: list[str], environ: dict[str, str], output: str) -> None:
         os._exit(code)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of each process below this one whose own parent ends, such as a daemon."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "this process can't adopt orphans")
+
+
 def wait_for(child: int, timeout: float) -> int | None:
-    """Return the exit code of a child, or None after `timeout` seconds; what it started ends with it."""
+    """Return the exit code of a child, or None after `timeout` seconds; every process below this one ends with it."""
     watched = os.pidfd_open(child)
     ended = bool(select.select([watched], [], [], timeout)[0])
     os.close(watched)
-    kill_session(child)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    kill_children()
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def kill_session(leader: int) -> None:
-    """Kill every process of the session that `leader` began."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getsid(int(name)) == leader:
-                os.kill(int(name), signal.SIGKILL)
+def kill_children() -> None:
+    """Kill every process below this one. Those that a killed one leaves behind become children as well."""
+    while children := [int(name) for name in filter(str.isdigit, os.listdir("/proc")) if _parent(name) == os.getpid()]:
+        for child in children:
+            os.kill(child, signal.SIGKILL)  # it stays until waitpid(), so the number can't be another process's
+            os.waitpid(child, 0)
+
+
+def _parent(process: str) -> int | None:
+    """Return the number of a process's parent, or None if the process has ended."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(status.rpartition(")")[2].split()[1])  # the name before it, in parentheses, may contain anything
 
 
 if __name__ == "__main__":
