@@ -14,6 +14,7 @@ import msgspec
 
 from sessiond.endpoint import enrolment, erasure, wire
 from sessiond.endpoint.dictionary import ENCODING as ENCODING_WITH_DICTIONARY
+from sessiond.endpoint.server.results import PROBLEMS
 
 Json = dict[str, Any]
 PLACE = Path(__file__).parents[2] / "docs" / "openapi.json"
@@ -291,7 +292,7 @@ def schemas() -> Json:
             if each["type"] == "string":
                 each["format"] = "date-time"
     made["Session"]["properties"]["message_count"] |= {"minimum": 0, "maximum": 2**31 - 1}
-    made["Problem"]["properties"]["type"]["enum"] = list(wire.PROBLEMS)
+    made["Problem"]["properties"]["type"]["enum"] = list(PROBLEMS)
     made["Push"] = {
         "description": "A line of a push.",
         "oneOf": [ref("PushSession"), ref("PushAppend"), ref("PushGeneration")],

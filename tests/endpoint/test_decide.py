@@ -10,24 +10,16 @@ import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, Line, append, generation, record
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sessiond.endpoint.server.decide import decide
 from sessiond.endpoint.server.decision import Decision, DecodedPush, Sender
 from sessiond.endpoint.server.push import touched
 from sessiond.endpoint.server.push_lines import decode_lines
-from sessiond.endpoint.server.state import (
-    Changes,
-    GenerationState,
-    MachineState,
-    Quota,
-    SessionKey,
-    State,
-    StreamName,
-    StreamState,
-    Touched,
-)
+from sessiond.endpoint.server.state import Changes, MachineState, Quota, State, Touched
+from sessiond.endpoint.server.stream_state import GenerationState, SessionKey, StreamName, StreamState
 from sessiond.endpoint.server.tokens import Access
+from sessiond.endpoint.stream_digest import StreamDigest
 from sessiond.endpoint.wire import Limits, Result
 
 SESSIONS = [str(uuid.UUID(int=number)) for number in (1, 2)]
@@ -106,6 +98,10 @@ class MemoryStore:
         assert start + len(data) <= self._stored(stream, number).length
         return self.read(stream, number, start + len(data))[start:] == data
 
+    def digest(self, stream: int, number: int, length: int) -> StreamDigest:
+        """Compute the digest, which is always known here."""
+        return digest_of(self.read(stream, number, length))
+
     def count_streams(self, session: SessionKey, limit: int) -> int:
         """Count the streams of a session."""
         return min(sum(name[:3] == session for name in self.state.streams), limit)
@@ -125,7 +121,7 @@ class MemoryStore:
 
     def _generation(self, stream: StreamState, number: int) -> GenerationState | None:
         found = stream.generations.get(number)
-        return None if found is None else msgspec.structs.replace(found, stored=found.length, tails=[])
+        return None if found is None else msgspec.structs.replace(found, stored=found.length, tails=[], passed=[])
 
 
 class Model:
@@ -137,6 +133,8 @@ class Model:
         self.revisions: dict[SessionKey, tuple[int, bool]] = {}
         self.streams: dict[StreamName, dict[int, tuple[int | None, int, bytes]]] = {}
         self.forgotten: set[SessionKey] = set()
+        self.undigested: set[tuple[StreamName, int]] = set()
+        """Generations that the batch began with a part of another one, so that their digests are not known."""
 
     def line(self, user: str, device: str, line: Line) -> str:
         """Apply a line, and return `stored`, `duplicate` or the type of the problem."""
@@ -155,7 +153,8 @@ class Model:
         if op == "session":
             return self._record(key, line["revision"], line.get("prompts_only", False))
         held = self.streams.get((*key, line["stream"]), {})
-        answer = self._append(held, line) if op == "append" else self._generation(held, line)
+        name = (*key, line["stream"])
+        answer = self._append(held, line, name) if op == "append" else self._generation(held, line, name)
         if answer == "stored":
             self.streams[(*key, line["stream"])] = held
         return answer
@@ -169,21 +168,23 @@ class Model:
         self.revisions[key] = (revision, whole or not prompts_only)
         return "stored"
 
-    def _append(self, held: dict[int, tuple[int | None, int, bytes]], line: Line) -> str:
+    def _append(self, held: dict[int, tuple[int | None, int, bytes]], line: Line, name: StreamName) -> str:
         number, offset, data = line["generation"], line["offset"], line["data"].encode()
         if number not in held:
             if number:
                 return "no-generation"
             if offset:
                 return "offset-mismatch"
-            held[0] = (None, 0, b"")
-        previous, keep, content = held[number]
+        previous, keep, content = held.get(number, (None, 0, b""))
         if offset == len(content):
+            after = digest_of(content + data).hexdigest()
+            if (name, number) not in self.undigested and line.get("after") not in (None, after):
+                return "offset-mismatch"
             held[number] = (previous, keep, content + data)
             return "stored"
         return "duplicate" if content[offset : offset + len(data)] == data else "offset-mismatch"
 
-    def _generation(self, held: dict[int, tuple[int | None, int, bytes]], line: Line) -> str:
+    def _generation(self, held: dict[int, tuple[int | None, int, bytes]], line: Line, name: StreamName) -> str:
         number, previous, keep = line["generation"], line["previous"], line["keep"]
         if number in held:
             return "duplicate" if held[number][:2] == (previous, keep) else "offset-mismatch"
@@ -196,8 +197,20 @@ class Model:
             content = held[previous][2]
             if len(content) < keep:
                 return "offset-mismatch"
+            known = len(content) == keep and (name, previous) not in self.undigested
+            if known and line.get("after") not in (None, digest_of(content).hexdigest()):
+                return "offset-mismatch"
+            if not known:
+                self.undigested.add((name, number))
         held[number] = (previous, keep, content[:keep])
         return "stored"
+
+
+def digest_of(data: bytes) -> StreamDigest:
+    """Return the stream digest of bytes."""
+    digest = StreamDigest()
+    digest.update(data)
+    return digest
 
 
 def lines_of(kind: str, machine: str, session: str, stream: str, numbers: tuple[int, int, int], text: bytes) -> Line:
@@ -226,6 +239,8 @@ LINES = st.builds(
     st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 4)),
     st.sampled_from(TEXTS),
 )
+AFTERS = [None, *(digest_of(each).hexdigest() for each in (b"a", b"ab", b"aba", b"abab"))]
+"""Digests that clients send: some are those of the bytes."""
 PUSHES = st.tuples(mostly(*USERS), mostly(*DEVICES), st.lists(LINES, min_size=1, max_size=6))
 
 
@@ -239,10 +254,21 @@ class DecideMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store, self.model = MemoryStore(), Model()
+        self.afters: list[str | None] | None = None
 
-    @rule(pushes=st.lists(PUSHES, min_size=1, max_size=4))
-    def push(self, pushes: list[tuple[str, str, list[Line]]]) -> None:
+    @initialize(afters=st.sampled_from([None, [None], AFTERS]))
+    def choose(self, afters: list[str | None] | None) -> None:
+        """Use clients that know no stream digests, or those that send some."""
+        self.afters = afters
+
+    @rule(pushes=st.lists(PUSHES, min_size=1, max_size=4), data=st.data())
+    def push(self, pushes: list[tuple[str, str, list[Line]]], data: st.DataObject) -> None:
         """Each line is answered as if it had been sent alone."""
+        self.model.undigested.clear()
+        if self.afters is not None:
+            afters = st.sampled_from(self.afters)
+            for line in (line for _, _, lines in pushes for line in lines if line["op"] != "session"):
+                line["after"] = data.draw(afters)
         batch = [decoded(*push) for push in pushes]
         decisions, changes = decide(self.store.load(touched(batch)), batch)
         for decision, (user, device, lines) in zip(decisions, pushes, strict=True):

@@ -107,6 +107,7 @@ def assert_sums(endpoint: Running) -> None:
 def remove_invites(db: sqlite3.Connection) -> None:
     """Remove the table and the column that version 6 added, and what later ones did."""
     db.execute("DROP TABLE audit")
+    db.execute("DROP TABLE checkpoints")
     db.execute("DROP TABLE tenants")
     for column in ("held", "quota", "tenant"):
         db.execute(f"ALTER TABLE users DROP COLUMN {column}")

@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from sessiond.endpoint.server.app import Endpoint, build
+from sessiond.endpoint.server.results import PROBLEMS
 from sessiond.endpoint.server.sqlite_store import SqliteStore
-from sessiond.endpoint.wire import PROBLEMS, About, Push, PushAnswer, PushAppend, PushGeneration, PushSession
+from sessiond.endpoint.wire import About, Push, PushAnswer, PushAppend, PushGeneration, PushSession
 
 TOKEN = "sd_0123456789abcdef0123456789abcdef"
 DOCS = Path(__file__).parents[2] / "docs"

@@ -90,7 +90,7 @@ def test_a_database_of_version_1_gets_its_sums(url: str) -> None:
         assert pusher.delete(f"/v1/sessions/ada/{uuid.UUID(int=5)}").status_code == 200
         (before,) = accounts.list_users(it.store)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP TABLE audit, tenants, objects")
+        connection.execute("DROP TABLE audit, tenants, objects, checkpoints")
         connection.execute("ALTER TABLE generations DROP COLUMN waiting")
         connection.execute("ALTER TABLE sessions DROP COLUMN active_ms, DROP COLUMN place")
         connection.execute('CREATE INDEX sessions_by_start ON sessions ("user")')

@@ -196,7 +196,7 @@ def test_generations_of_one_stream_share_what_was_hashed(store: SqliteStore) -> 
 
 def test_states_of_a_prefix_are_kept_at_intervals() -> None:
     """The last state is always kept, and one older state for each interval."""
-    digests, running = Digests(), hashlib.sha256()
+    digests, running = Digests(hashlib.sha256, 10), hashlib.sha256()
     for length in (10, SPACING // 2, SPACING + 1, SPACING + 5, 3 * SPACING):
         digests.keep(1, 0, length, running)
     lengths = [digests.nearest(1, [(0, shared)])[0] for shared in (10, SPACING, SPACING + 5, 2 * SPACING, 4 * SPACING)]

@@ -117,6 +117,9 @@ class PushAppend(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=
     encoding: Literal["text", "zstd"] = "text"
     """`text`: the bytes as UTF-8. `zstd`: Base64 of a zstd frame of them."""
     media_type: MediaType | None = None  # of the stream from now on; None leaves it
+    after: Digest | msgspec.UnsetType | None = msgspec.UNSET
+    """The stream digest up to the end of this append; None: the client does not know it. Unset: it knows no stream
+    digests, so a problem has `sha256` instead of `after`."""
 
 
 class PushGeneration(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="generation"):
@@ -131,6 +134,8 @@ class PushGeneration(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", 
     generation: Ordinal
     previous: Ordinal | None
     keep: Count
+    after: Digest | msgspec.UnsetType | None = msgspec.UNSET
+    """The stream digest of the kept bytes; None and unset as in an append."""
 
 
 Push = PushSession | PushAppend | PushGeneration
@@ -139,8 +144,9 @@ Push = PushSession | PushAppend | PushGeneration
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reason why an item was not stored (RFC 9457), with the data that the client needs to go on.
 
-    `type` is one of PROBLEMS. For `offset-mismatch` and `no-generation`: the current `generation` of the stream, its
-    length as `offset` and the `sha256` of its bytes, so that the client needs no other request to rewind or skip.
+    For `offset-mismatch` and `no-generation`: the current `generation` of the stream, its
+    length as `offset` and the digest of its bytes, so that the client needs no other request to rewind or skip: `after`
+    if the line has that field, else `sha256`.
     """
 
     type: str
@@ -149,21 +155,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     generation: Ordinal | None = None
     offset: Count | None = None
     sha256: str | None = None
+    after: str | None = None
     revision: Count | None = None
     """For `stale`: the stored revision."""
-
-
-PROBLEMS = {
-    "offset-mismatch": "the stream has another length",
-    "no-generation": "the endpoint does not have the generation",
-    "stale": "a higher revision is stored",
-    "too-large": "the item is larger than the limits allow",
-    "invalid": "the item is not valid",
-    "quota": "the quota has no space for the item",
-    "push-full": "the push has more items than are stored at once",
-    "machine-taken": "the machine id belongs to another device",
-    "forgotten": "the session was erased and is not stored again",
-}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -197,9 +191,11 @@ class OffsetsRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     machine_id: Name
     streams: list[StreamKey]
+    after: bool = False
+    """Whether to answer with `after` instead of `sha256`."""
 
 
-class RemotePosition(msgspec.Struct, frozen=True, kw_only=True):
+class RemotePosition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The endpoint's position in a stream: its current generation, length and digest. `generation` None: no stream."""
 
     session: UUID
@@ -207,6 +203,8 @@ class RemotePosition(msgspec.Struct, frozen=True, kw_only=True):
     generation: Ordinal | None
     length: Count
     sha256: str | None
+    after: str | None = None
+    """The stream digest, if the request asks for it. Then `sha256` is None."""
 
 
 class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from sessiond import __version__
 from sessiond.decoding import json_decoder
-from sessiond.endpoint import dictionary
+from sessiond.endpoint import dictionary, stream_digest
 from sessiond.endpoint.enrolment import ENROL, EnrolRequest
 from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.pace import Pace
@@ -52,6 +52,7 @@ from sessiond.endpoint.wire import (
     OffsetsRequest,
     PushAnswer,
     RemotePosition,
+    StreamKey,
 )
 
 JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -69,6 +70,7 @@ FEATURES = (
     ENROL,
     FORGET,
     dictionary.FEATURE,
+    stream_digest.FEATURE,
 )
 
 
@@ -237,20 +239,11 @@ class Endpoint:
         async with self._bodies.read(request, self.limits.body, client_name(request)) as sent:
             asked, found = await self._reader.run(partial(self._offsets, sent, encoding, access, device))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
-        return json_response(
-            OffsetsAnswer(
-                streams=[
-                    RemotePosition(
-                        session=key.session,
-                        stream=key.stream,
-                        generation=None if state is None else state.generation,
-                        length=0 if state is None else state.length,
-                        sha256=None if state is None else next(digests),
-                    )
-                    for key, state in zip(asked.streams, found, strict=True)
-                ]
-            )
-        )
+        positions = [
+            _position(key, state, None if state is None else next(digests))
+            for key, state in zip(asked.streams, found, strict=True)
+        ]
+        return json_response(OffsetsAnswer(streams=positions))
 
     def _offsets(
         self, sent: bytes, encoding: str, access: Access, device: UUID | None
@@ -270,10 +263,22 @@ class Endpoint:
             )
             if not visible:
                 return asked, [None] * len(asked.streams)
+            owner = access.user, asked.machine_id
             return asked, [
-                streams.find_state(db, access.user, asked.machine_id, str(key.session), key.stream)
+                streams.find_state(db, *owner, str(key.session), key.stream, follows_sha256=not asked.after)
                 for key in asked.streams
             ]
+
+
+def _position(key: StreamKey, state: streams.State | None, digest: str | None) -> RemotePosition:
+    return RemotePosition(
+        session=key.session,
+        stream=key.stream,
+        generation=None if state is None else state.generation,
+        length=0 if state is None else state.length,
+        sha256=digest if state is None or state.follows_sha256 else None,
+        after=None if state is None or state.follows_sha256 else digest,
+    )
 
 
 def build(

@@ -10,7 +10,7 @@ from sessiond.endpoint.server import machines, usage
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page
-from sessiond.endpoint.server.state import SessionKey
+from sessiond.endpoint.server.stream_state import SessionKey
 from sessiond.endpoint.server.tokens import READ, Access
 from sessiond.endpoint.wire import ChangesAnswer
 

@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from sessiond.endpoint.server import limits, usage
-from sessiond.endpoint.server.decision import Decision, DecodedPush, Position, Sender
-from sessiond.endpoint.server.digests import EMPTY
+from sessiond.endpoint.server.decision import Budget, Decision, DecodedPush, Position, Sender
 from sessiond.endpoint.server.push_lines import PushLine, push_full
-from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machine_taken, problem
-from sessiond.endpoint.server.state import (
-    Changes,
-    MachineState,
-    NotComparable,
-    Record,
-    SessionKey,
-    State,
-    StreamState,
-    TokenState,
-)
+from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machine_taken, other_state, problem
+from sessiond.endpoint.server.state import Changes, MachineState, Record, State, TokenState
+from sessiond.endpoint.server.stream_state import NotComparable, OtherBytes, SessionKey, StreamState
 from sessiond.endpoint.server.tokens import Revoked, WrongDevice
 from sessiond.endpoint.wire import (
     FREE_GENERATION,
@@ -38,18 +29,9 @@ from sessiond.endpoint.wire import (
     Result,
 )
 
+OTHER_BYTES = "; its bytes are not those that `after` is the digest of"
 ALL_MACHINES = ""
 """The machine of a tombstone that is valid for all machines of the user. No machine has this id."""
-
-
-class Budget(Protocol):
-    """The work that a batch may cost. The first line of the first push is always decided, so that there is progress."""
-
-    def begin_push(self) -> bool:
-        """Return whether another push may begin."""
-
-    def begin_line(self) -> bool:
-        """Return whether another line of this push may be decided."""
 
 
 def decide(
@@ -169,10 +151,8 @@ class _Decider:
             return machine_taken(self._user, line.machine)
         if isinstance(item, PushSession):
             result = self._session(session, line, item)
-        elif isinstance(item, PushAppend):
-            result = self._append(session, line, item)
         else:
-            result = self._generation(session, item)
+            result = self._stream_line(session, line, item)
         if result is STORED:
             self._changes.changed.pop(session, None)  # moves it to the end
             self._changes.changed[session] = None
@@ -214,6 +194,14 @@ class _Decider:
         record = self._changes.records.get(session)
         return self._state.lookup.is_whole(session) if record is None else not record.item.prompts_only
 
+    def _stream_line(self, session: SessionKey, line: PushLine, item: PushAppend | PushGeneration) -> Result:
+        try:
+            if isinstance(item, PushAppend):
+                return self._append(session, line, item)
+            return self._generation(session, item)
+        except OtherBytes:  # raised before anything is changed
+            return self._mismatch(self._stream(session, item.stream), item, "offset-mismatch", OTHER_BYTES)
+
     def _append(self, session: SessionKey, line: PushLine, item: PushAppend) -> Result:
         payload = line.payload
         assert payload is not None
@@ -235,13 +223,14 @@ class _Decider:
                     self.uncompared.append(self._index)
                     return push_full(line.where)
             return DUPLICATE if held else self._mismatch(stream, item, "offset-mismatch")
+        extended = stream.extended(to, item, payload, self._state.lookup)
         if stream.current is None:
             limits.add_stream(self._state, session)
         new = usage.ROW_SIZE * (stream.current is None) + usage.GENERATION_SIZE * (to is None)
         self._account.take(payload.wire_size(), item.length + new)
         if to is None:
             to = stream.begin(0, None, 0, self._state.lookup)
-        stream.append(to, payload, item.media_type)
+        stream.append(to, item, payload, extended)
         self._changes.streams[stream.name] = stream
         return STORED
 
@@ -264,6 +253,7 @@ class _Decider:
                 return self._mismatch(stream, item, "no-generation")
             if source.length < item.keep:
                 return self._mismatch(stream, item, "offset-mismatch")
+            stream.check_kept(source, item, self._state.lookup)
         if current is None:
             limits.add_stream(self._state, session)
         else:
@@ -280,19 +270,15 @@ class _Decider:
             found = self._state.streams[key] = StreamState(key)
         return found
 
-    def _mismatch(self, stream: StreamState, item: PushAppend | PushGeneration, kind: str) -> Result:
+    def _mismatch(self, stream: StreamState, item: PushAppend | PushGeneration, kind: str, reason: str = "") -> Result:
         """Return a problem with the stream's current position, so that the client needs no other request to go on.
 
         The digest is added later: hashing hundreds of megabytes here would keep every other device waiting.
         """
-        detail = f"stream {item.stream} of session {item.session}"
-        now = stream.current
-        if now is None:
-            return problem(kind, f"{detail}: no bytes of it are stored", generation=0, offset=0, sha256=EMPTY)
-        self.pending[self._index] = Position(stream, now.generation, now.length, now.sha256)
-        return problem(
-            kind,
-            f"{detail}: generation {now.generation} is stored up to byte {now.length}",
-            generation=now.generation,
-            offset=now.length,
-        )
+        sha256, now = item.after is UNSET, stream.current
+        known = None
+        if now is not None:
+            known = now.sha256 if sha256 else None if now.digest is None else now.digest.hexdigest()
+            self.pending[self._index] = Position(stream, now.generation, now.length, known, follows_sha256=sha256)
+        at = None if now is None else (now.generation, now.length)
+        return other_state(kind, f"stream {item.stream} of session {item.session}", at, reason, sha256=sha256)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint.server.push_lines import PushLine
-from sessiond.endpoint.server.state import StreamState
+from sessiond.endpoint.server.stream_state import StreamState
 from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.wire import Result
 
@@ -28,12 +29,16 @@ class DecodedPush(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """The first `length` bytes of a generation, and their digest if it is known."""
+    """The first `length` bytes of a generation, and their digest if it is known.
+
+    `follows_sha256`: that is the SHA-256. Otherwise it is the stream digest.
+    """
 
     stream: StreamState
     generation: int
     length: int
-    sha256: str | None
+    digest: str | None
+    follows_sha256: bool
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -45,3 +50,13 @@ class Decision(msgspec.Struct, frozen=True):
     """The id of the device's push before this one; None: there is none, or the push has no id."""
     uncompared: tuple[int, ...] = ()
     """The lines that could not be compared in the transaction. They are answered `push-full`."""
+
+
+class Budget(Protocol):
+    """The work that a batch may cost. The first line of the first push is always decided, so that there is progress."""
+
+    def begin_push(self) -> bool:
+        """Return whether another push may begin."""
+
+    def begin_line(self) -> bool:
+        """Return whether another line of this push may be decided."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sessiond.endpoint.server.results import ItemError
-from sessiond.endpoint.server.state import Changes, Quota, SessionKey, State, StreamState
+from sessiond.endpoint.server.state import Changes, Quota, State
+from sessiond.endpoint.server.stream_state import SessionKey, StreamState
 from sessiond.endpoint.server.usage import ROW_SIZE
 
 MAX_STREAMS = 10_000

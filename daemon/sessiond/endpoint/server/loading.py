@@ -7,19 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from sessiond.endpoint.server import records, streams, usage
+from sessiond.endpoint.server.checkpoints import Recall
 from sessiond.endpoint.server.database import Database, placeholders
+from sessiond.endpoint.server.digests import Digests
 from sessiond.endpoint.server.reading import same_in_rows
-from sessiond.endpoint.server.state import (
-    GenerationState,
-    MachineState,
-    Quota,
-    SessionKey,
-    State,
-    StreamName,
-    StreamState,
-    TokenState,
-    Touched,
-)
+from sessiond.endpoint.server.state import MachineState, Quota, State, TokenState, Touched
+from sessiond.endpoint.server.stream_state import GenerationState, SessionKey, StreamName, StreamState
+from sessiond.endpoint.stream_digest import StreamDigest
 
 KEYS = 1000
 """Keys of one statement."""
@@ -28,8 +22,9 @@ KEYS = 1000
 class StoredLookup:
     """Reads from the store what few pushes need. `db` is in the batch's transaction."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, known: Digests[StreamDigest]) -> None:
         self._db = db
+        self.digest = Recall(db, known).digest
 
     def owner(self, stream: int, generation: int, keep: int) -> int:
         """Return the generation that has the last of the first `keep` bytes of a generation as its own."""
@@ -52,9 +47,9 @@ class StoredLookup:
         return records.is_whole(self._db, *session)
 
 
-def load(db: Database, touched: Touched, quota: Quota) -> State:
-    """Return the stored state of everything that is named."""
-    state = State(lookup=StoredLookup(db), quota=quota)
+def load(db: Database, touched: Touched, quota: Quota, known: Digests[StreamDigest]) -> State:
+    """Return the stored state of everything that is named. `known`: the digests in memory."""
+    state = State(lookup=StoredLookup(db, known), quota=quota)
     state.quotas = usage.load(db, {user for user, _ in touched.devices})
     for digest, device, released in _in(
         db, "SELECT sha256, device, released FROM tokens WHERE sha256 IN", touched.tokens
@@ -119,7 +114,7 @@ def _others(state: State, touched: Touched) -> Iterator[tuple[StreamName, int]]:
 
 def _generation(row: list[Any]) -> GenerationState:
     generation, previous, keep, base, length, sha256 = row
-    return GenerationState(generation, previous, keep, base, length, sha256, stored=length, tails=[])
+    return GenerationState(generation, previous, keep, base, length, sha256, stored=length, tails=[], passed=[])
 
 
 def _in(db: Database, select: str, values: Iterable[bytes]) -> Iterator[tuple[bytes, str | None, str]]:

@@ -16,7 +16,7 @@ from enum import IntEnum
 import msgspec
 
 from sessiond.endpoint.server.database import Database, placeholders
-from sessiond.endpoint.server.state import SessionKey
+from sessiond.endpoint.server.stream_state import SessionKey
 
 LEASE_MS = 15 * 60_000
 """Milliseconds after which a PENDING object is given up: the process that was writing it has ended."""

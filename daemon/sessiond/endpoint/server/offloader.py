@@ -17,8 +17,8 @@ from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.packer import CHUNK
 from sessiond.endpoint.server.reading import MAX_CHUNK
-from sessiond.endpoint.server.state import SessionKey
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.stream_state import SessionKey
 
 SMALLEST = 16 << 10
 """Bytes of frames in the database from which on they are worth an object. The index `generations_waiting` has it."""

@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from sessiond.endpoint.server import loading, saving
 from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
-from sessiond.endpoint.server.digests import Digests
+from sessiond.endpoint.server.digests import KnownDigests
 from sessiond.endpoint.server.postgres_database import PostgresDatabase, TextDumper, lock_key
 from sessiond.endpoint.server.postgres_migration import check_version
 from sessiond.endpoint.server.state import Changes, Quota, State, Touched
@@ -45,7 +45,7 @@ class PostgresStore:
             StateError: the database can't be reached, or its tables are not of this version.
         """
         self.blobs: Blobs | None = None
-        self.digests = Digests()
+        self.digests = KnownDigests()
         self.lost = False
         self.on_lost: Callable[[], None] = lambda: None
         with _translated():
@@ -106,7 +106,7 @@ class PostgresStore:
         db.execute(
             "SELECT 1 FROM tokens WHERE sha256 = ANY(?) ORDER BY name FOR KEY SHARE", (sorted(touched.tokens),)
         ).fetchall()
-        return loading.load(db, touched, Quota())
+        return loading.load(db, touched, Quota(), self.digests.streams)
 
     def save(self, db: Database, changes: Changes) -> None:
         """Save the changes of a batch of pushes."""

@@ -52,7 +52,8 @@ class PushOutcome(msgspec.Struct, frozen=True):
         for index, digest in zip(self.pending, digests, strict=True):
             found = results[index].problem
             assert found is not None
-            results[index] = Result(status="problem", problem=msgspec.structs.replace(found, sha256=digest))
+            field = "sha256" if self.pending[index].follows_sha256 else "after"
+            results[index] = Result(status="problem", problem=msgspec.structs.replace(found, **{field: digest}))
         return results
 
     def with_compared(self, again: PushOutcome) -> PushOutcome:
@@ -222,7 +223,9 @@ def _outcome(decision: Decision) -> PushOutcome:
     pending = {}
     for index, position in decision.pending.items():
         assert position.stream.number is not None  # it was saved
-        pending[index] = streams.State(position.stream.number, position.generation, position.length, position.sha256)
+        pending[index] = streams.State(
+            position.stream.number, position.generation, position.length, position.digest, position.follows_sha256
+        )
     return PushOutcome(decision.results, pending, decision.previous, decision.uncompared)
 
 

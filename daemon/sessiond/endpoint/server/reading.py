@@ -12,8 +12,8 @@ from sessiond import zstd
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.blobs import BlobMissing, Blobs
 from sessiond.endpoint.server.database import Database
-from sessiond.endpoint.server.state import NotComparable
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.stream_state import NotComparable
 from sessiond.endpoint.server.streams import Location, Piece
 from sessiond.errors import StateError
 
@@ -36,7 +36,7 @@ def read(store: Store, stream: int, generation: int, start: int, end: int) -> by
 def parts(store: Store, stream: int, generation: int, start: int, end: int) -> Iterator[bytes]:
     """Iterate over the bytes [start, end) of a generation, chunk by chunk. Raises: see `read`."""
     for piece, frame in _frames(store, stream, generation, start, end):
-        yield _decode(piece, frame)
+        yield decode(piece, frame)
 
 
 class Comparer:
@@ -85,7 +85,7 @@ def same_in_rows(db: Database, stream: int, generation: int, start: int, data: b
     for piece in streams.pieces(db, stream, generation, start, start + len(data)):
         if isinstance(piece.stored, Location):
             raise NotComparable
-        part = _decode(piece, piece.stored)
+        part = decode(piece, piece.stored)
         if data[at : at + len(part)] != part:
             return False
         at += len(part)
@@ -143,5 +143,5 @@ def _fetch_group(blobs: Blobs | None, group: list[tuple[Piece, Location]]) -> It
         yield piece, data[at : at + location.size]
 
 
-def _decode(piece: Piece, frame: bytes) -> bytes:
+def decode(piece: Piece, frame: bytes) -> bytes:
     return zstd.decompress(frame, MAX_CHUNK)[piece.first : piece.stop]

@@ -19,7 +19,8 @@ from sessiond.endpoint.server.pages import (
     decode_token,
     encode_token,
 )
-from sessiond.endpoint.server.state import Record, SessionKey
+from sessiond.endpoint.server.state import Record
+from sessiond.endpoint.server.stream_state import SessionKey
 from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,

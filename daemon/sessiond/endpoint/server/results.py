@@ -8,10 +8,24 @@ from typing import Any
 import msgspec
 
 from sessiond.decoding import json_decoder
+from sessiond.endpoint import stream_digest
+from sessiond.endpoint.server import digests
 from sessiond.endpoint.server.users import DEFAULT_USER
-from sessiond.endpoint.wire import PROBLEMS, Problem, Result
+from sessiond.endpoint.wire import Problem, Result
 from sessiond.errors import SessiondError
 
+PROBLEMS = {
+    "offset-mismatch": "the stream has another length",
+    "no-generation": "the endpoint does not have the generation",
+    "stale": "a higher revision is stored",
+    "too-large": "the item is larger than the limits allow",
+    "invalid": "the item is not valid",
+    "quota": "the quota has no space for the item",
+    "push-full": "the push has more items than are stored at once",
+    "machine-taken": "the machine id belongs to another device",
+    "forgotten": "the session was erased and is not stored again",
+}
+"""The titles of the problems of a line, by their type."""
 STORED = Result(status="stored")
 DUPLICATE = Result(status="duplicate")
 MAX_QUOTED = 200
@@ -93,3 +107,16 @@ def machine_taken(user: str, machine: str) -> Result:
         f"another device pushes as {machine}: set machine_id in the config of one of them,"
         f" or let this one take it over on the endpoint: sessiond serve adopt {machine}{option}",
     )
+
+
+def other_state(kind: str, label: str, at: tuple[int, int] | None, reason: str, *, sha256: bool) -> Result:
+    """Return the result for a line that assumes another state of a stream than `at`: its generation and length.
+
+    None: nothing is stored. The digest is added later, except for that of no bytes: its SHA-256, or the stream digest.
+    """
+    if at is None:
+        empty = {"sha256": digests.EMPTY} if sha256 else {"after": stream_digest.EMPTY}
+        return problem(kind, f"{label}: no bytes of it are stored{reason}", generation=0, offset=0, **empty)
+    generation, length = at
+    detail = f"{label}: generation {generation} is stored up to byte {length}{reason}"
+    return problem(kind, detail, generation=generation, offset=length)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from operator import itemgetter
 
 from sessiond.endpoint.server import changes as sequence
+from sessiond.endpoint.server import checkpoints
 from sessiond.endpoint.server.database import Database
-from sessiond.endpoint.server.digests import MAX_FOLLOWED, Digests
+from sessiond.endpoint.server.digests import MAX_FOLLOWED, KnownDigests
 from sessiond.endpoint.server.packer import CHUNK
 from sessiond.endpoint.server.records import put
-from sessiond.endpoint.server.state import Changes, GenerationState, StreamState
+from sessiond.endpoint.server.state import Changes
 from sessiond.endpoint.server.store import StoreBusy
+from sessiond.endpoint.server.stream_state import GenerationState, StreamState
 
 
-def save(db: Database, digests: Digests, changes: Changes) -> None:
+def save(db: Database, digests: KnownDigests, changes: Changes) -> None:
     """Save the changes. The streams that the batch began get their numbers.
 
     The users' sequences of changes are last: in PostgreSQL, others that change the same sequence wait from there on.
@@ -42,7 +44,7 @@ def save(db: Database, digests: Digests, changes: Changes) -> None:
     sequence.move(db, {key: position for key, position in positions.items() if key not in changes.records})
 
 
-def _save_streams(db: Database, digests: Digests, streams: list[StreamState]) -> None:
+def _save_streams(db: Database, digests: KnownDigests, streams: list[StreamState]) -> None:
     kinds = [(each.media_type, each.number) for each in streams if each.number is not None and each.media_type]
     if kinds:
         db.executemany("UPDATE streams SET media_type = ? WHERE stream = ?", kinds)
@@ -73,7 +75,7 @@ def _save_streams(db: Database, digests: Digests, streams: list[StreamState]) ->
     )
 
 
-def _save_generations(db: Database, digests: Digests, changed: list[tuple[int, GenerationState]]) -> None:
+def _save_generations(db: Database, digests: KnownDigests, changed: list[tuple[int, GenerationState]]) -> None:
     begun = [each for each in changed if each[1].stored is None]
     grown = [each for each in changed if each[1].stored is not None]
     for number, generation in changed:
@@ -93,6 +95,9 @@ def _save_generations(db: Database, digests: Digests, changed: list[tuple[int, G
             " WHERE stream = ? AND generation = ?",
             [(each.length, each.sha256, *_added(each), number, each.generation) for number, each in grown],
         )
+    for number, generation in changed:
+        if generation.passed:
+            checkpoints.add(db, number, generation.generation, generation.passed)
 
 
 def _added(generation: GenerationState) -> tuple[int, int]:
@@ -101,13 +106,18 @@ def _added(generation: GenerationState) -> tuple[int, int]:
     return sum(each.length < CHUNK for each in payloads), sum(len(each.frame()) for each in payloads)
 
 
-def _follow(digests: Digests, number: int, generation: GenerationState) -> None:
-    """Keep the running hash of a generation, and with it the digest of its end."""
+def _follow(digests: KnownDigests, number: int, generation: GenerationState) -> None:
+    """Keep the running hashes of a generation, and with them the digest of its end."""
+    if generation.digest is not None:
+        digests.streams.keep(number, generation.generation, generation.length, generation.digest)
     if generation.stored is None and generation.previous is not None:
-        digests.branch(number, generation.generation, generation.previous, generation.keep)
+        digests.sha256.branch(number, generation.generation, generation.previous, generation.keep)
     for tail in generation.tails:
-        payload = tail.payload
-        data = payload.plain() if payload.length <= MAX_FOLLOWED else b""
-        generation.sha256 = (
-            digests.extend(number, generation.generation, tail.start, payload.length, payload.sha256, data) or None
-        )
+        generation.sha256 = None
+        if tail.follows_sha256:
+            payload = tail.payload
+            data = payload.plain() if payload.length <= MAX_FOLLOWED else b""
+            found = digests.sha256.extend(
+                number, generation.generation, tail.start, payload.length, payload.sha256, data
+            )
+            generation.sha256 = found or None

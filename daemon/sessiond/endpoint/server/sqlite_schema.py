@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sessiond.endpoint.server.sqlite_tables import (
     BYTES,
+    CHECKPOINTS,
     FORGOTTEN,
     INVITES,
     OBJECTS,
@@ -30,7 +31,7 @@ from sessiond.endpoint.server.sqlite_tables import (
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 12
+VERSION = 13
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -125,45 +126,52 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
         found = _version(db)  # again: another process may have created or migrated it in the meantime
         if found > VERSION:
             raise StateError(f"{path} was written by a newer sessiond", hint="upgrade sessiond")
-        if found == 0:
-            _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS)
-            db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
-        if found == 1:
-            _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
-        if found in (1, 2):
-            db.execute(TO_VERSION_3)
-        if found in (2, 3):
-            db.execute(TO_VERSION_4)
-        if found in (1, 2, 3, 4):
-            _run(db, FORGOTTEN)
-        if 0 < found < 6:
-            db.execute(TO_VERSION_6)
-            _run(db, INVITES)
-        if found in (5, 6):
-            db.execute(TO_VERSION_7)
-        if 0 < found < 8:
-            _run(db, TO_VERSION_8)
-        if 1 < found < 9:
-            _run(db, TO_VERSION_9[0])
-        if 0 < found < 9:
-            db.execute(TO_VERSION_9[1])
-        if 1 < found < 10:
-            _run(db, TO_VERSION_10[0])
-        if 0 < found < 10:
-            _run(db, TENANTS)
-            _run(db, TO_VERSION_10[1])
-        if 0 < found < 11:
-            _run(db, TO_VERSION_11 + ";" + OBJECTS)
-        if 1 < found < 12:
-            _run(db, TO_VERSION_12[0])
-        if 0 < found < 12:
-            _run(db, TO_VERSION_12[1])
+        _change_tables(db, found)
         db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
         db.execute("PRAGMA legacy_alter_table = OFF")
+
+
+def _change_tables(db: sqlite3.Connection, found: int) -> None:
+    """Change the tables of version `found` to those of VERSION; 0: create them."""
+    if found == 0:
+        _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS + CHECKPOINTS)
+        db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
+    if found == 1:
+        _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
+    if found in (1, 2):
+        db.execute(TO_VERSION_3)
+    if found in (2, 3):
+        db.execute(TO_VERSION_4)
+    if found in (1, 2, 3, 4):
+        _run(db, FORGOTTEN)
+    if 0 < found < 6:
+        db.execute(TO_VERSION_6)
+        _run(db, INVITES)
+    if found in (5, 6):
+        db.execute(TO_VERSION_7)
+    if 0 < found < 8:
+        _run(db, TO_VERSION_8)
+    if 1 < found < 9:
+        _run(db, TO_VERSION_9[0])
+    if 0 < found < 9:
+        db.execute(TO_VERSION_9[1])
+    if 1 < found < 10:
+        _run(db, TO_VERSION_10[0])
+    if 0 < found < 10:
+        _run(db, TENANTS)
+        _run(db, TO_VERSION_10[1])
+    if 0 < found < 11:
+        _run(db, TO_VERSION_11 + ";" + OBJECTS)
+    if 1 < found < 12:
+        _run(db, TO_VERSION_12[0])
+    if 0 < found < 12:
+        _run(db, TO_VERSION_12[1])
+    if 0 < found < 13:
+        _run(db, CHECKPOINTS)
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:

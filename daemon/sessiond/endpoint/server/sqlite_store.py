@@ -13,7 +13,7 @@ from uuid import UUID
 from sessiond.endpoint.server import loading, saving
 from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
-from sessiond.endpoint.server.digests import Digests
+from sessiond.endpoint.server.digests import KnownDigests
 from sessiond.endpoint.server.sqlite_schema import FILE, SqliteDatabase, connect
 from sessiond.endpoint.server.state import Changes, Quota, State, Touched
 from sessiond.endpoint.server.store import StoreBusy, StoreLost
@@ -35,7 +35,7 @@ class SqliteStore:
         self.directory = directory
         self.quota = quota
         self.blobs: Blobs | None = None
-        self.digests = Digests()
+        self.digests = KnownDigests()
         self._writer = connect(directory)
         self._files = self._inodes()
         self._turn = threading.Lock()
@@ -79,7 +79,7 @@ class SqliteStore:
 
     def load(self, db: Database, touched: Touched) -> State:
         """Return the stored state of everything that a batch of pushes names."""
-        return loading.load(db, touched, Quota(self.remaining_quota(db), self.reserve))
+        return loading.load(db, touched, Quota(self.remaining_quota(db), self.reserve), self.digests.streams)
 
     def save(self, db: Database, changes: Changes) -> None:
         """Save the changes of a batch of pushes."""

@@ -118,6 +118,18 @@ CREATE TABLE chunks (
 );
 """
 
+CHECKPOINTS = """
+-- States of stream digests: see checkpoints.py.
+CREATE TABLE checkpoints (
+    stream INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    PRIMARY KEY (stream, generation, length),
+    FOREIGN KEY (stream, generation) REFERENCES generations ON DELETE CASCADE
+) WITHOUT ROWID;
+"""
+
 OBJECTS = """
 -- The objects outside of this database (objects.py has the states). The numbers are never used again.
 CREATE TABLE objects (

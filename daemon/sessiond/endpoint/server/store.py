@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from sessiond.endpoint.server.database import Database
-from sessiond.endpoint.server.digests import Digests
+from sessiond.endpoint.server.digests import KnownDigests
 from sessiond.endpoint.server.state import Changes, State, Touched
 from sessiond.errors import StateError
 
@@ -36,7 +36,7 @@ class Store(Protocol):
         """The endpoint's id, which is made with the store and never changes."""
 
     @property
-    def digests(self) -> Digests:
+    def digests(self) -> KnownDigests:
         """The running hashes of streams."""
 
     @property

@@ -27,12 +27,16 @@ class GenerationRow(msgspec.Struct, frozen=True, gc=False):
 
 
 class State(msgspec.Struct, frozen=True, gc=False):
-    """The first `length` bytes of a generation. `sha256` is their digest if it is stored, else None."""
+    """The first `length` bytes of a generation. `digest` is theirs if it is known, else None.
+
+    `follows_sha256`: that is the SHA-256. Otherwise it is the stream digest.
+    """
 
     stream: int
     generation: int
     length: int
-    sha256: str | None
+    digest: str | None
+    follows_sha256: bool = True
 
 
 class Location(msgspec.Struct, frozen=True, gc=False):
@@ -142,11 +146,15 @@ def generations(
         yield name, kind, Generation(generation=number, previous=previous, keep=keep, length=length)
 
 
-def find_state(db: Database, user: str, machine: str, session: str, name: str) -> State | None:
+def find_state(
+    db: Database, user: str, machine: str, session: str, name: str, *, follows_sha256: bool = True
+) -> State | None:
     """Return the state of the current generation of a stream; None if the stream does not exist."""
     stream = find(db, user, machine, session, name)
     now = None if stream is None else find_generation(db, stream)
-    return None if stream is None or now is None else State(stream, now.generation, now.length, now.sha256)
+    if stream is None or now is None:
+        return None
+    return State(stream, now.generation, now.length, now.sha256 if follows_sha256 else None, follows_sha256)
 
 
 def owner(db: Database, stream: int, generation: int, keep: int) -> int:
