@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -99,6 +100,30 @@ def test_bytes_that_differ_at_the_end_cost_only_the_end(world: World) -> None:
         pass
     assert world.state() is State.LOST
     assert world.counts().lost_bytes == size - start
+
+
+def test_of_bytes_that_differ_from_the_start_nothing_is_safe(world: World) -> None:
+    world.settle_at("first", lines(3))
+    size = len(content(world))
+    doubt(world)
+    world.harness.transport.fate = reads(lambda _, send: page(200, b"!" + send().read()[1:]))
+    while world.harness.confirmation.step():
+        pass
+    assert world.state() is State.LOST
+    assert world.counts().lost_bytes == size
+
+
+def test_the_comparison_pauses_after_each_request(world: World) -> None:
+    """Between two of them the upload thread pushes what was captured meanwhile."""
+    world.settle_at("first", lines(3))
+    doubt(world)
+    harness = world.harness
+    before, after = len(harness.transport.requests), list[int]()
+    while harness.confirmation.step():
+        after.append(len(harness.transport.requests) - before)
+    assert after[0] == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(after))
+    assert world.state() is State.SAFE
 
 
 def test_what_a_token_that_only_pushes_cannot_read_is_unknown(world: World) -> None:

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from sessiond.endpoint.erasure import ForgottenAnswer
+import pytest
+
+from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
+from sessiond.errors import NotFound
 from sessiond.spool import Spool
+from sessiond.spool.forgotten import KEPT_MS
+from sessiond.spool.safety import BOUND_ENDPOINT
 from sessiond.upload import forgotten
 from sessiond.upload.forgotten import learn_forgotten
+
+CAPTURED = [str(uuid.UUID(int=number)) for number in range(3)]
+ELSEWHERE = str(uuid.UUID(int=9))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """Yield a spool with three captured sessions."""
+    with closing(Spool(str(tmp_path))) as made:
+        made.set_meta(BOUND_ENDPOINT, "first")
+        made.connection.executemany(
+            "INSERT INTO session (uuid, tool, native_id, revision) VALUES (?, 'codex', ?, 1)",
+            [(session, session) for session in CAPTURED],
+        )
+        yield made
+
+
+class Endpoint:
+    """Answers pages of erased sessions: the page after a position, the next position, and whether more follow."""
+
+    def __init__(self, pages: Mapping[str | None, tuple[list[str], str, bool]]) -> None:
+        self.pages, self.asked = pages, list[str | None]()
+
+    def __call__(self, since: str | None) -> ForgottenAnswer:
+        self.asked.append(since)
+        if since not in self.pages:
+            raise NotFound("no such position")
+        sessions, following, more = self.pages[since]
+        erased = [ForgottenSession(machine_id=None, id=uuid.UUID(session)) for session in sessions]
+        return ForgottenAnswer(forgotten=erased, next=following, more=more)
+
+
+def tombstones(spool: Spool) -> list[str]:
+    return [row[0] for row in spool.connection.execute("SELECT session FROM forgotten ORDER BY session")]
 
 
 def test_a_list_without_an_end_is_left_for_later(tmp_path: Path) -> None:
@@ -23,3 +64,56 @@ def test_a_list_without_an_end_is_left_for_later(tmp_path: Path) -> None:
         assert learn_forgotten(spool, list_forgotten, 0) == 0
         assert len(asked) == forgotten.MOST_PAGES
         assert (spool.meta(forgotten.POSITION) or "").endswith(f" {forgotten.MOST_PAGES}")
+
+
+def test_a_list_that_does_not_move_on_is_read_once(spool: Spool) -> None:
+    endpoint = Endpoint({None: ([], "1", True), "1": ([], "1", True)})
+    assert learn_forgotten(spool, endpoint, 0) == 0
+    assert endpoint.asked == [None, "1"]
+
+
+def test_all_pages_are_read_and_only_captured_sessions_get_a_tombstone(spool: Spool) -> None:
+    """The next time the list is read on from its end, and a session that has a tombstone is not new."""
+    endpoint = Endpoint(
+        {None: ([CAPTURED[0], ELSEWHERE], "1", True), "1": ([CAPTURED[1]], "2", False), "2": (CAPTURED, "3", False)}
+    )
+    assert learn_forgotten(spool, endpoint, 5) == 2
+    assert tombstones(spool) == CAPTURED[:2]
+    rows = spool.connection.execute("SELECT DISTINCT learned, kept_until_ms FROM forgotten").fetchall()
+    assert rows == [(1, 5 + KEPT_MS)]
+    assert learn_forgotten(spool, endpoint, 6) == 1
+    assert endpoint.asked == [None, "1", "2"]
+    assert tombstones(spool) == CAPTURED
+
+
+def test_an_order_of_the_user_stays_one(spool: Spool) -> None:
+    """The endpoint lists what this machine had erased there: nothing of it is kept for a while because of that."""
+    with spool.transaction():
+        spool.forgotten.order(CAPTURED[:1], 5, everywhere=True)
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 6) == 0
+    assert not spool.forgotten.is_kept(CAPTURED[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spool: spool.set_meta(BOUND_ENDPOINT, "second"),
+        lambda spool: spool.set_meta(forgotten.POSITION, "first a-position-that-it-does-not-know"),
+    ],
+    ids=["another endpoint", "one that was restored from an older copy"],
+)
+def test_the_list_of_an_endpoint_that_does_not_know_the_position_is_read_whole(
+    spool: Spool, change: Callable[[Spool], None]
+) -> None:
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 0) == 1
+    change(spool)
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[1:], "1", False)}), 0) == 2
+    assert tombstones(spool) == CAPTURED
+
+
+def test_an_endpoint_without_such_a_list_is_no_error(spool: Spool) -> None:
+    """It is one of an earlier version. A later one is asked from the beginning."""
+    endpoint = Endpoint({})
+    assert learn_forgotten(spool, endpoint, 0) == 0
+    assert endpoint.asked == [None]
+    assert spool.meta(forgotten.POSITION) is None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 
@@ -259,3 +261,72 @@ def test_a_stream_that_is_ahead_at_the_endpoint_is_asked_for(
         result = settle(harness.uploading, [item], wire.PushAnswer(batch=BATCH, results=results))
         assert (result.healed, result.more) == (healed, True)
         assert len(harness.spool.outbox.unknown_streams(10)) == healed
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["push-full", None, "invalid"],
+        ["invalid", "push-full", "invalid"],
+        [None, "push-full", "push-full"],
+        ["push-full", "offset-mismatch", "invalid"],
+        ["stale", "push-full", "push-full"],
+        ["forgotten", "push-full", "push-full"],
+    ],
+)
+def test_a_push_of_which_anything_was_decided_goes_on(harness: DaemonHarness, kinds: list[str | None]) -> None:
+    """Only if all of it was too much would the same push follow: what is stored, parked or healed is out of the way."""
+    problems = [None if kind is None else problem(kind, generation=0, offset=0) for kind in kinds]
+    assert settle(harness.uploading, items(harness), answer(*problems)).more is ("forgotten" not in kinds)
+
+
+@pytest.mark.parametrize("offset", [None, 0, 7])
+def test_the_position_that_a_refusal_tells_is_stored(harness: DaemonHarness, offset: int | None) -> None:
+    """It is compared with the file: one byte too many would be taken for bytes that the endpoint has."""
+    _, first, second = items(harness)
+    refused = {"generation": 0, "sha256": "12" * 32} | ({} if offset is None else {"offset": offset})
+    settle(harness.uploading, (first, second), answer(problem("offset-mismatch", **refused), problem("invalid")))
+    (stream,) = harness.spool.catalog.streams(1)
+    assert stream.remote_position == wire.RemotePosition(
+        session=uuid.UUID(SESSION), stream="main", generation=0, length=offset or 0, sha256="12" * 32
+    )
+
+
+def test_the_results_behind_those_of_a_purged_session_count(harness: DaemonHarness) -> None:
+    """Otherwise what the endpoint has stored of other sessions would be pushed once more."""
+    purged, *_ = items(harness)
+    harness.write(OTHER_FILE, claude(OTHER, 1))
+    harness.scan()
+    kept = next(record for record in harness.spool.outbox.sessions(10) if record.id != purged.id)
+    purge_session(harness.ingesting, purged.id)
+    assert settle(harness.uploading, (purged, kept), answer(None, None)).sessions == 1
+    assert harness.spool.stats.waiting().sessions == 0
+
+
+@pytest.mark.parametrize("generation", [None, 0])
+def test_a_segment_that_the_endpoint_had_already_has_its_stream_compared(
+    harness: DaemonHarness, generation: int | None
+) -> None:
+    """An earlier spool of this machine may have pushed more than the file has now."""
+    _, first, _ = items(harness)
+    results = [wire.Result(status="duplicate" if generation == 0 else "stored")]
+    settle(harness.uploading, [first], wire.PushAnswer(batch=BATCH, results=results))
+    assert len(harness.spool.outbox.unknown_streams(10)) == (generation == 0)
+
+
+def test_another_endpoint_is_no_sign_of_a_second_copy(harness: DaemonHarness) -> None:
+    """It was used before, perhaps long ago: its positions are doubted, and `status` reports nothing."""
+    settle(harness.uploading, items(harness), answer(None, None, None))
+    harness.spool.set_meta(LAST_BATCH, "the last one")
+    harness.spool.set_meta("endpoint", "another one")
+    store_batch_there(harness)
+    assert not bind(harness.uploading)
+    assert not read_copies(harness.spool).diverged_ms
+    assert harness.spool.catalog.streams(1)[0].unproven
+
+
+def store_batch_there(harness: DaemonHarness) -> None:
+    """Have the endpoint remember a batch that is none of this spool's."""
+    headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": str(harness.device_id)}
+    headers["Sessiond-Batch"] = "of another installation"
+    assert httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}", verify=False).is_success

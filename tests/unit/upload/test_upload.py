@@ -33,18 +33,43 @@ def test_a_push_counts_what_it_parked(harness: DaemonHarness) -> None:
         harness.write(CLAUDE, claude(SESSION, number))
         harness.write(OTHER_FILE, claude(OTHER, number))
     harness.scan()
+    harness.transport.fate = refusing(OTHER)
+    result = harness.push()
+    assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
+    assert harness.spool.stats.waiting().parked == 1
+
+
+@pytest.mark.parametrize("records", [0, 1])
+def test_whatever_was_stored_beside_a_refused_item_shows_that_the_item_is_at_fault(
+    harness: DaemonHarness, records: int
+) -> None:
+    """One segment alone, or as many records as segments."""
+    for number in (1, 2):
+        harness.settle()
+        harness.write(CLAUDE, claude(SESSION, number))
+        harness.write(OTHER_FILE, claude(OTHER, number))
+    harness.scan()
+    with harness.spool.transaction():
+        for record in harness.spool.outbox.sessions(10):
+            if str(record.uuid) != SESSION or not records:
+                harness.spool.outbox.park_session(record.id, record.revision, "left out")
+
+    harness.transport.fate = refusing(OTHER)
+    result = harness.push()
+    assert (result.parked, result.sessions, result.segments) == (1, records, 1)
+
+
+def refusing(session: str) -> Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response]:
+    """Refuse each push with bytes of a session as a whole."""
 
     def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
         if request.url.path == "/v1/push":
             body = pushed(request.headers["content-encoding"], request.content)
-            if b'"op":"append"' in body and OTHER.encode() in body:
+            if b'"op":"append"' in body and session.encode() in body:
                 return httpx.Response(400, stream=httpx.ByteStream(b"{}"))
         return send()
 
-    harness.transport.fate = fate
-    result = harness.push()
-    assert (result.parked, result.sessions, result.segments) == (1, 2, 1)
-    assert harness.spool.stats.waiting().parked == 1
+    return fate
 
 
 def test_a_segment_that_is_damaged_on_disk_is_not_parked(harness: DaemonHarness) -> None:
