@@ -119,7 +119,7 @@ class Finder(ast.NodeVisitor):
     def visit_Assign(self, node: ast.Assign) -> None:
         """Mutate the value, and leave the assignment out where what it sets outlives the function."""
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
-        if names & {"__all__", "__slots__"} or is_choice(node.value, self._in_function()):
+        if names & {"__all__", "__slots__", "TYPE_CHECKING"} or is_choice(node.value, self._in_function()):
             return
         if self._in_function() and any(isinstance(target, ast.Attribute | ast.Subscript) for target in node.targets):
             self._remove(node)

@@ -67,8 +67,8 @@ def is_log(node: ast.expr) -> bool:
 
 
 def is_choice(node: ast.expr, in_function: bool) -> bool:
-    """Return whether this is a number that a module or a class names."""
-    numbers = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
+    """Return whether this is a number that a module or a class names, or several in one line."""
+    numbers = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.Tuple, ast.expr_context)
     return not in_function and all(
         isinstance(part, numbers) and not (isinstance(part, ast.Constant) and isinstance(part.value, str | bool))
         for part in ast.walk(node)

@@ -54,6 +54,8 @@ def test_a_mutation_is_made(source: str, mutant: str) -> None:
         "def f(a: int | None) -> bool | None:\n    pass\n",
         "__all__ = ['a']\n",
         "SIZE = 1 << 20\n",
+        "LEAST, MOST = 1 << 20, 2 << 20\n",
+        "TYPE_CHECKING = False\n",
         "class A(B, frozen=True):\n    size: int = 3\n",
         "log.info('a.b', count=1 + 2)\n",
         "if TYPE_CHECKING:\n    x = 1 < 2\n",
