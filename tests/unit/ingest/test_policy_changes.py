@@ -34,15 +34,23 @@ def test_only_segments_with_something_to_mask_are_counted(
 
 def test_parked_items_are_retried_only_under_another_machine_id(tmp_path: Path) -> None:
     """The old id may have been the reason. At each start, what the endpoint refuses would be pushed again."""
+
+    def park() -> None:
+        with harness.spool.transaction():
+            harness.spool.outbox.park_segment(harness.spool.outbox.segments(9, 1 << 20)[0], "no")
+
     with daemon_harness(tmp_path) as harness:
         harness.write(CLAUDE, claude(SESSION, 1))
         harness.settle()
         harness.write(CLAUDE, claude(SESSION, 2))
         harness.scan()
         apply_policy_changes(harness.ingesting)
-        with harness.spool.transaction():
-            harness.spool.outbox.park_segment(harness.spool.outbox.segments(9, 1 << 20)[0], "no")
+        park()
         apply_policy_changes(harness.ingesting)
         assert harness.spool.stats.waiting().parked == 1
-        apply_policy_changes(replace(harness.ingesting, machine_id="renamed"))
+        renamed = replace(harness.ingesting, machine_id="renamed")
+        apply_policy_changes(renamed)
         assert harness.spool.stats.waiting().parked == 0
+        park()
+        apply_policy_changes(renamed)
+        assert harness.spool.stats.waiting().parked == 1
