@@ -60,7 +60,7 @@ def test_only_its_own_messages_count_for_a_copy(harness: DaemonHarness, copy_fir
 
 
 def test_a_copy_of_a_copy_counts_what_neither_has(harness: DaemonHarness) -> None:
-    """Each of them is compared with all sessions that are older."""
+    """Each of them is compared with all sessions that are older, and the oldest is its parent."""
     start = history(ORIGINAL, 4)
     resumed = [*copied(start, COPY), *history(COPY, 4, first=4)]
     again = [*copied(resumed, SECOND), *history(SECOND, 1, first=8)]
@@ -69,6 +69,8 @@ def test_a_copy_of_a_copy_counts_what_neither_has(harness: DaemonHarness) -> Non
         harness.settle()
     counts = [record(harness, session)["message_count"] for session in (ORIGINAL, COPY, SECOND)]
     assert counts == [4, 4, 1]
+    held = harness.held_sessions()
+    assert [held[session].get("parent") for session in (ORIGINAL, COPY, SECOND)] == [None, ORIGINAL, ORIGINAL]
 
 
 def test_an_original_is_not_sent_again_for_each_line_of_its_copy(harness: DaemonHarness) -> None:

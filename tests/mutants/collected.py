@@ -36,7 +36,7 @@ from mutants.functions import Functions, Lines, Replacement, live_functions, rep
 from mutants.worker import adopt_orphans, wait_for
 
 FAILED = pytest.StashKey[bool]()
-PATIENCE = 900
+PATIENCE = 1800
 """Seconds that the tests of a file may take while they are measured."""
 
 
@@ -58,8 +58,27 @@ def cpu_limit(seconds: float) -> float:
 
 
 def time_limit(seconds: float) -> float:
-    """Return the time after which it is endless if it only waits."""
-    return 20 + 10 * seconds
+    """Return the time after which it is endless if it only waits. Beside other work it may take a multiple."""
+    return 30 + 20 * seconds
+
+
+def total_limit(seconds: float) -> float:
+    """Return the time after which several tests are endless that take `seconds` together."""
+    return 60 + 20 * seconds
+
+
+def quiet_seconds(cpu: float, elapsed: float, load: float, cores: int) -> float:
+    """Return about what a test takes on a machine with nothing else to do: its CPU time, and what it waits besides.
+
+    With a load above the number of cores it took longer, by about that factor.
+    """
+    return max(cpu, elapsed / max(1.0, load / cores))
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 class Forks:
@@ -95,7 +114,7 @@ class Forks:
                 if "measure" in task:
                     _end_with(lambda: measure(task, session.items))  # noqa: B023
                 _end_with(lambda: judge(task, session.items, functions, ran))  # noqa: B023
-            code = wait_for(child, PATIENCE if "measure" in task else 60 + 4 * sum(task["tests"].values()))
+            code = wait_for(child, PATIENCE if "measure" in task else total_limit(sum(task["tests"].values())))
             self.answers.write(json.dumps(_outcome(code)) + "\n")
             self.answers.flush()
         return True
@@ -171,9 +190,10 @@ def measure(task: dict[str, Any], items: list[pytest.Item]) -> Outcome:
         for item, next_item in zip(selected, following, strict=bool(selected)):
             Path(task["context"]).write_text(item.nodeid)
             measuring.switch_context(item.nodeid)
-            began = time.monotonic()
+            began, spent = time.monotonic(), _cpu_seconds()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=next_item)
-            seconds, passed = time.monotonic() - began, not item.stash.get(FAILED, False)
+            elapsed, cpu, passed = time.monotonic() - began, _cpu_seconds() - spent, not item.stash.get(FAILED, False)
+            seconds = quiet_seconds(cpu, elapsed, os.getloadavg()[0], os.cpu_count() or 1)
             results.write(json.dumps({"test": item.nodeid, "seconds": round(seconds, 3), "passed": passed}) + "\n")
     measuring.stop()
     measuring.save()

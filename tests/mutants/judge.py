@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from mutants.collected import Outcome
+from mutants.collected import Outcome, total_limit
 from mutants.draw import Drawn
 from mutants.plugin import ENDLESS
 from mutants.reach import Test
@@ -91,7 +91,7 @@ def run(tree: Tree, tests: list[Test]) -> Result:
     files = list(dict.fromkeys(test.name.partition("::")[0] for test in tests))
     selection = tree.base / "selection"
     selection.write_text(json.dumps({test.name: test.seconds for test in tests}))
-    timeout = 60 + 4 * sum(test.seconds for test in tests)
+    timeout = total_limit(sum(test.seconds for test in tests))
     code, printed = tree.pytest("-x", *files, timeout=timeout, MUTANTS_SELECTION=str(selection))
     if code is None or code == ENDLESS:
         endless = tree.base / "selection-endless"

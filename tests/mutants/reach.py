@@ -84,7 +84,7 @@ atexit.register(_save)
 
 
 class Test(NamedTuple):
-    """A test: its node id, what it took without a mutant in seconds, and the lines it reached."""
+    """A test: its node id, the seconds it takes without a mutant and without other work, and the lines it reached."""
 
     name: str
     seconds: float
