@@ -29,6 +29,7 @@ from mutants.named_edges import EDGES
 from mutants.reach import files_of, measured
 from mutants.selection import Selection
 from mutants.tree import NICENESS, Tree, private_tree
+from support.scratch import use_memory
 
 WANTED = 0.92
 """The part of a package's meaningful mutants that the tests have to catch."""
@@ -156,6 +157,7 @@ def main() -> int:
     packages = [word for word in options.words if word in PACKAGES]
     words = [word for word in options.words if word not in PACKAGES]
     os.nice(NICENESS)
+    use_memory()
     share_server()
     began, rates = time.monotonic(), list[Rate]()
     with ExitStack() as stack:

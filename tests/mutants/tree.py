@@ -83,7 +83,10 @@ class Tree:
         return [*options, f"--basetemp={self.base / temporary}", "--hypothesis-seed=7"]
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        temporary = self.base / "temporary"  # what a killed test leaves there is removed with the copy
+        temporary.mkdir(exist_ok=True)
         environ = {
+            "TMPDIR": str(temporary),
             "PYTHONPATH": f"{self.root / 'daemon'}{os.pathsep}{self.root / 'tests'}",
             "SESSIOND_MACHINE_EXAMPLES": "30",
             "HYPOTHESIS_STORAGE_DIRECTORY": str(self.base / "hypothesis"),
