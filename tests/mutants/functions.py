@@ -19,7 +19,11 @@ Lines = Mapping[str, Collection[int]]
 
 
 def live_functions(directory: str) -> Functions:
-    """Return the live functions whose code is below `directory`."""
+    """Return the live functions whose code is below `directory`.
+
+    Objects that were frozen are unfrozen: otherwise they are not listed.
+    """
+    gc.unfreeze()
     found: Functions = {}
     for thing in gc.get_objects():
         if type(thing) is FunctionType and thing.__code__.co_filename.startswith(directory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -79,3 +80,11 @@ def test_a_function_that_ran_before_is_not_certain(module: ModuleType) -> None:
     """What it returned may have been kept."""
     line = SOURCE.splitlines().index("    return a + step") + 1
     assert replaced(module, "a + step", "a - step", frozenset({line})) is Replacement.REPEATED
+
+
+def test_functions_that_are_kept_out_of_garbage_collections_are_replaced(module: ModuleType) -> None:
+    """tests/conftest.py keeps all that was collected out of them."""
+    gc.collect()
+    gc.freeze()
+    assert replaced(module, "a + step", "a - step") is Replacement.DONE
+    assert module.more(3) == 1

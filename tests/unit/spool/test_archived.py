@@ -151,3 +151,46 @@ def test_a_session_that_is_not_to_be_copied_waits_no_longer(spool: Spool) -> Non
     spool.archived.add([entry(FIRST), entry(FIRST, machine="bob"), entry(SECOND)])
     spool.archived.remove(entry(FIRST))
     assert sorted(pending(spool)) == [(FIRST, "bob"), (SECOND, "ada")]
+
+
+def test_only_the_session_that_the_endpoint_lacks_is_copied_again(spool: Spool) -> None:
+    others = [entry(FIRST, machine="bob"), entry(SECOND)]
+    spool.archived.add([entry(FIRST), *others])
+    for each in (entry(FIRST), *others):
+        spool.archived.mark_copied(each, ARCHIVE, [])
+    spool.archived.copy_again(entry(FIRST))
+    assert pending(spool) == [(FIRST, "ada")]
+
+
+def test_what_the_archive_dropped_is_not_safe_there_any_more(spool: Spool) -> None:
+    """Of another session, what the archive acknowledged counts as before when it is the endpoint again."""
+    stream = captured(spool)
+    spool.archived.add([entry(FIRST), entry(SECOND)])
+    spool.archived.mark_dropped(entry(SECOND), ARCHIVE)
+    assert pending(spool) == [(FIRST, "ada")]
+    spool.catalog.change_endpoint(ENDPOINT, ARCHIVE)
+    assert spool.catalog.stream(stream.id).acked == 80
+    spool.catalog.change_endpoint(ARCHIVE, ENDPOINT)
+    spool.archived.mark_dropped(entry(FIRST), ARCHIVE)
+    assert pending(spool) == []
+    spool.catalog.change_endpoint(ENDPOINT, ARCHIVE)
+    assert spool.catalog.stream(stream.id).acked == 0
+
+
+def test_only_copied_sessions_that_are_old_on_both_sides_may_be_dropped(spool: Spool) -> None:
+    """One that goes on here is recent, whatever the archive has of it. One that is not copied exists nowhere else."""
+    number = spool.catalog.add_session(SECOND, "codex", "two")
+    spool.connection.execute("UPDATE session SET active_ms = 9000 WHERE id = ?", (number,))
+    third, fourth = UUID(int=3), UUID(int=4)
+    spool.archived.add([entry(FIRST), entry(SECOND), entry(third, active_ms=7_000), entry(fourth)])
+    for session in (FIRST, SECOND, third):
+        spool.archived.mark_copied(entry(session), ARCHIVE, [])
+
+    def old(before_ms: int, limit: int = 9) -> list[UUID]:
+        return sorted(each.session for each in spool.archived.old(before_ms, limit))
+
+    assert old(5_000) == []
+    assert old(5_001) == old(7_000) == [FIRST]
+    assert old(9_000) == [FIRST, third]
+    assert old(9_001) == [FIRST, SECOND, third]
+    assert len(old(9_001, 2)) == 2
