@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import IO, Any
 
-UNMASKED = frozenset({"completions", "serve"})
-"""Commands that print nothing from sessions: shell code, and tokens of the user's own endpoint."""
+UNMASKED = frozenset({"completions", "install", "serve"})
+"""Commands that print nothing from sessions: shell code, a unit to copy, and tokens of the user's own endpoint."""
 
 
 class MaskedStream:

@@ -147,7 +147,7 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "pause": [["--source", SECRETS["title"]]],
     "unpause": [["--source", SECRETS["title"]]],
 }
-UNTESTED = {"run", "demo", "install", "uninstall", "start", "stop", "restart", "reload"}
+UNTESTED = {"run", "demo", "uninstall", "start", "stop", "restart", "reload"}
 """They act on the service or the process and print fixed text; errors go through the same stream."""
 ALIKE: dict[str, set[str]] = {
     "ls": {"--here", "--branch", "--model", "--until", "--ongoing", "--limit"},
@@ -214,6 +214,12 @@ def test_what_is_followed_is_masked(
     assert main(["show", SESSION, "--follow"], environ(planted)) == 0
     shown = capfdbinary.readouterr().out.decode()
     assert "use ***" in shown and [part for part in PARTS if part in shown] == []
+
+
+def test_a_unit_to_copy_is_printed_as_it_is(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its line `LoadCredential=token:...` looks like a secret."""
+    assert main(["install", "--print"], environ(harness)) == 0
+    assert "***" not in capsys.readouterr().out
 
 
 def test_every_command_is_tested_or_prints_nothing_of_sessions() -> None:
