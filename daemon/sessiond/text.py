@@ -1,9 +1,14 @@
-"""Makes text of unknown origin safe to print on a terminal or in JSON."""
+"""Text for people: counts, and text of unknown origin that is made safe for a terminal or JSON."""
 
 from __future__ import annotations
 
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Characters that count as printable and draw nothing: fillers, joiners and variation selectors of rare scripts."""
+
+
+def count(number: int, noun: str) -> str:
+    """Format a count with its noun: "1 file", "2 files"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def visible(character: str) -> bool:

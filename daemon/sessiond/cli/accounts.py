@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sessiond.cli.output import print_json, size, table
+from sessiond.cli.parsers import add_action
 from sessiond.clock import now_ms
 from sessiond.errors import ConfigError
 
@@ -26,14 +27,17 @@ def add_user_arguments(
 ) -> list[argparse.ArgumentParser]:
     """Add the subcommands of `serve user`; return their parsers."""
     actions = user.add_subparsers(dest="action", metavar="ACTION", required=True)
-    shown = actions.add_parser("list", help="list the users with what they store, and their quotas")
+    shown = add_action(actions, "list", "list the users with what they store, and their quotas")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    change = actions.add_parser("set", help="change the quota or the tenant of a user")
-    change.add_argument("name", metavar="USER")
+    change = add_action(actions, "set", "change the quota or the tenant of a user")
+    change.add_argument("name", metavar="USER", help="name of the user")
     change.add_argument(
-        "--quota", metavar="N", type=_or_none(parse_size), help="limit of what it stores (10G); none: no limit"
+        "--quota",
+        metavar="N",
+        type=_or_none(parse_size),
+        help="limit of what the user stores (10G); 'none' for no limit",
     )
-    change.add_argument("--tenant", metavar="TENANT", help="group of users that share a quota; none: no group")
+    change.add_argument("--tenant", metavar="TENANT", help="group of users that share a quota; 'none' for no group")
     return [shown, change]
 
 
@@ -42,15 +46,15 @@ def add_tenant_arguments(
 ) -> list[argparse.ArgumentParser]:
     """Add the subcommands of `serve tenant`; return their parsers."""
     actions = tenant.add_subparsers(dest="action", metavar="ACTION", required=True)
-    shown = actions.add_parser("list", help="list the tenants with what their users store, and their quotas")
+    shown = add_action(actions, "list", "list the tenants with what their users store, and their quotas")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    change = actions.add_parser("set", help="add a tenant, or change its quota")
-    change.add_argument("name", metavar="TENANT")
+    change = add_action(actions, "set", "add a tenant, or change its quota")
+    change.add_argument("name", metavar="TENANT", help="name of the tenant")
     change.add_argument(
-        "--quota", metavar="N", type=_or_none(parse_size), help="limit for all its users together; none: no limit"
+        "--quota", metavar="N", type=_or_none(parse_size), help="limit for all its users together; 'none' for no limit"
     )
-    remove = actions.add_parser("remove", help="remove a tenant that has no users")
-    remove.add_argument("name", metavar="TENANT")
+    remove = add_action(actions, "remove", "remove a tenant that has no users")
+    remove.add_argument("name", metavar="TENANT", help="name of the tenant")
     return [shown, change, remove]
 
 
@@ -91,7 +95,7 @@ def run_tenant(store: Store, args: argparse.Namespace) -> int:
 
 def add_audit_arguments(audit: argparse.ArgumentParser, duration: Callable[[str], float]) -> None:
     """Add the arguments of `serve audit`."""
-    audit.add_argument("--since", metavar="TIME", type=duration, help="only what happened in this time (12h, 30d)")
+    audit.add_argument("--since", metavar="TIME", type=duration, help="only what happened in the last TIME (12h, 30d)")
     audit.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -106,7 +110,7 @@ def run_audit(store: Store, args: argparse.Namespace) -> int:
         rows = [(_time(each.at_ms), each.actor, each.action, each.subject, each.detail) for each in found]
         print(table([("time", "by", "action", "of", "detail"), *rows], width=sys.maxsize))
     else:
-        _note("nothing happened in this time" if args.since else "nothing happened yet")
+        _note("nothing happened in that time" if args.since else "nothing happened yet")
     return 0
 
 

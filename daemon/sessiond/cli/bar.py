@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from sessiond.cli.output import count, duration, size
+from sessiond.cli.output import duration, size
 from sessiond.spool.health import EndpointHealth
 from sessiond.status.progress import Progress, read_progress
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.cli import UsageError
 
     if (args.shell is None) == (args.values is None):
-        raise UsageError("name a shell", hint=f"sessiond completions {'|'.join(SHELLS)}")
+        raise UsageError("which shell?", hint=f"sessiond completions {'|'.join(SHELLS)}")
     if args.values is not None:
         for value in filter(_PLAIN.fullmatch, _values(args, args.values)):
             print(value)

@@ -11,6 +11,7 @@ import msgspec
 
 from sessiond.cli import editing
 from sessiond.cli.output import WIDTH, escape, load_config, print_json, warn
+from sessiond.cli.parsers import add_action
 from sessiond.config import Loaded, check_trust, load, read_token, state_dir, token_origin
 from sessiond.directories import config_file
 from sessiond.errors import ConfigError
@@ -26,9 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("show", "print every value and its origin; never the token"),
         ("path", "print the path of your configuration file"),
     ):
-        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
+        action = add_action(actions, name, line)
         action.add_argument("--json", action="store_true", help="print JSON")
-        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     editing.add_actions(actions)
 
 

@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessiond.cli.output import count, size
+from sessiond.cli.output import size
 from sessiond.clock import now_ms
 from sessiond.errors import SessiondError
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.daemon.engine import Engine

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sessiond.cli.output import escape
+from sessiond.cli.parsers import add_action
 from sessiond.errors import ConfigError, SessiondError
 
 
@@ -25,9 +26,7 @@ def add_actions(actions: Any) -> None:
     }
     made = {}
     for name, line in lines.items():
-        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
-        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        made[name] = action
+        made[name] = add_action(actions, name, line)
     for name in ("set", "unset"):
         made[name].add_argument("key", metavar="KEY", help="a key as in `sessiond config show`: endpoint.url")
     made["set"].add_argument("value", metavar="VALUE", help="text, yes or no, a number, 512MiB, 30m, or a JSON list")

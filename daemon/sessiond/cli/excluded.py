@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 
-from sessiond.cli.output import count, load_config
+from sessiond.cli.output import load_config
 from sessiond.config import state_dir
 from sessiond.errors import StateError
+from sessiond.text import count
 
 
 def warn_of_copies(args: argparse.Namespace) -> None:

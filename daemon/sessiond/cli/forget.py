@@ -13,7 +13,7 @@ import msgspec
 from sessiond import exit_codes, state
 from sessiond.cli.erasable import Plan, list_stored, make_plan
 from sessiond.cli.lookup import notify_daemon, opened, short_ids
-from sessiond.cli.output import age, columns, count, escape, load_config, print_json, size, table, tilde, wrapped
+from sessiond.cli.output import age, columns, escape, load_config, print_json, size, table, tilde, wrapped
 from sessiond.cli.selection import parse_moment
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
@@ -21,6 +21,7 @@ from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, NotFound
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import count_erasures
 from sessiond.spool.health import read_endpoint
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.endpoint.wire import StoredSession
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--before", type=parse_moment, metavar="TIME", help='sessions last active before TIME: "90d", 2026-01-31'
     )
     parser.add_argument(
-        "--excluded", action="store_true", help="what the endpoint still has of projects that you excluded later"
+        "--excluded", action="store_true", help="sessions that were pushed before you excluded their project"
     )
     parser.add_argument(
         "--keep-children", action="store_true", help="keep sessions that were started or forked from these"
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         stored, unlisted = _ask(config, args)
         plan = make_plan(spool, args, stored)
         if not plan.ids:
-            raise NotFound("no session matches", hint=unlisted or "`sessiond ls` lists them")
+            raise NotFound("no matching sessions", hint=unlisted or "`sessiond ls` lists them")
         if not args.json:
             print(_listing(plan, spool, config, args), *([unlisted] if unlisted else []), sep="\n", file=sys.stderr)
         if not args.yes and not _confirmed(plan):
@@ -118,13 +119,14 @@ def _ask(config: Config, args: argparse.Namespace) -> tuple[list[StoredSession],
         return [], None
     try:
         return list_stored(config, args.environ), None
-    except Refused:
+    except (EndpointError, ConfigError) as error:
+        missing = f"Not included: sessions of other machines, because {escape(str(error))}"
+        if not isinstance(error, Refused):
+            return [], missing
         # A token that only pushes may erase nothing that other machines pushed, so nothing is missing.
         if not args.json:
-            print("Not included: sessions of other machines, which this token may not read", file=sys.stderr)
+            print(missing, file=sys.stderr)
         return [], None
-    except (EndpointError, ConfigError) as error:
-        return [], f"Not included: sessions of other machines, because {escape(str(error))}"
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -133,11 +135,11 @@ def _check(args: argparse.Namespace) -> None:
     filters = args.directory is not None or args.before is not None
     chosen = (bool(args.id), filters, args.excluded)
     if not any(chosen):
-        raise UsageError("which sessions?", hint="name them, or choose them by --directory, --before or --excluded")
+        raise UsageError("which sessions?", hint="give their ids, or --directory, --before or --excluded")
     if sum(chosen) > 1:
         raise UsageError("ids, filters and --excluded can't be combined")
     if args.excluded and args.here:
-        raise UsageError("of excluded projects nothing is left on this machine", hint="leave out --here")
+        raise UsageError("--excluded erases only what is at the endpoint", hint="leave out --here")
 
 
 # What is erased
@@ -256,14 +258,14 @@ def _result(plan: Plan, directory: str, config: Config, unlisted: str | None) ->
             endpoint = read_endpoint(spool)
     finally:
         spool.close()
-    waits = (left.endpoint if config.endpoint.url else 0) + left.archive
+    waiting = left.waiting if config.endpoint.url else left.archive
     return Erased(
         sessions=plan.ids,
         bytes=sum(plan.sizes.values()),
         everywhere=plan.everywhere,
         here=here,
-        waiting=waits,
-        problem=(left.problem or endpoint.reason) if waits else None,
+        waiting=waiting,
+        problem=(left.problem or endpoint.reason) if waiting else None,
         files=plan.files,
         unlisted=unlisted,
         copies=damaged_spools(directory),

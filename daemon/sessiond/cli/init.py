@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sessiond.atomic import atomic_write
-from sessiond.cli.output import columns, count, escape, size, table, tilde, wrapped
+from sessiond.cli.output import columns, escape, size, table, tilde, wrapped
 from sessiond.clock import now_ms
 from sessiond.errors import ConfigError, EndpointError, Refused, SessiondError
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.config import Config, Loaded
@@ -66,10 +67,10 @@ def _show(config: Config, args: argparse.Namespace) -> None:
     if not inventories:
         print("no tool has sessions here yet; new sessions will be captured")
         return
-    rows = [("tool", "sessions", "size", "oldest", "deleted by the tool")]
+    rows = [("tool", "files", "size", "oldest", "deleted by the tool")]
     for each in inventories:
-        oldest = _day(each.oldest_ms) if each.sessions else "-"
-        rows.append((each.tool, str(each.sessions), size(each.bytes), oldest, _retention(each)))
+        oldest = _day(each.oldest_ms) if each.files else "-"
+        rows.append((each.tool, str(each.files), size(each.bytes), oldest, _retention(each)))
     print(table(rows, right={1, 2}, width=columns(sys.stdout)))
     deleted = sum(each.prompts_only for each in inventories)
     if deleted:

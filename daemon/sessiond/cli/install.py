@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "Write the unit (systemd) or the agent (launchd) for this executable, enable it and start it. Run it again"
-        " after a move or an upgrade: it writes what has changed and restarts the service. State and configuration do"
+        " after a move or an upgrade: it updates the files and restarts the service. State and configuration do"
         " not change."
     )
     linger = parser.add_mutually_exclusive_group()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessiond.cli.parsers import add_action
 from sessiond.clock import now_ms
 
 if TYPE_CHECKING:
@@ -23,17 +24,21 @@ def add_arguments(
     """Add the arguments of the command and of its subcommands; return the subcommands' parsers."""
     invite.add_argument("--user", metavar="USER", default="default", help="owner of the tokens (default: %(default)s)")
     invite.add_argument(
-        "--scope", metavar="LIST", type=scopes, default=["push", "read"], help="of the tokens (default: push,read)"
+        "--scope",
+        metavar="LIST",
+        type=scopes,
+        default=["push", "read"],
+        help="scope of the tokens (default: push,read)",
     )
     invite.add_argument("--uses", metavar="N", type=int, default=1, help="devices that may use it (default: 1)")
     invite.add_argument(
-        "--expires", metavar="TIME", type=duration, default=WEEK, help="until it expires (12h; default: 7d)"
+        "--expires", metavar="TIME", type=duration, default=WEEK, help="lifetime of the invitation (12h; default: 7d)"
     )
     actions = invite.add_subparsers(dest="action", metavar="[ACTION]")
-    shown = actions.add_parser("list", help="list the invitations")
+    shown = add_action(actions, "list", "list the invitations")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    revoke = actions.add_parser("revoke", help="revoke an invitation; its tokens stay valid")
-    revoke.add_argument("number", metavar="NUMBER", type=int)
+    revoke = add_action(actions, "revoke", "revoke an invitation; its tokens stay valid")
+    revoke.add_argument("number", metavar="NUMBER", type=int, help="number of the invitation")
     return [shown, revoke]
 
 

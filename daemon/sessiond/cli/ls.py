@@ -25,6 +25,7 @@ from sessiond.spool import Spool
 from sessiond.spool.rows import SessionFilter, SessionState
 from sessiond.spool.safety import State, StreamSafety
 from sessiond.state import has_archive
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.cli.remote import Question
@@ -138,8 +139,8 @@ def _saying(
     finally:
         said.close()
     if said.unread:
-        few = "session" if len(said.unread) == 1 else "sessions"
-        print(f"{len(said.unread)} {few} could not be searched: {escape(str(said.unread[0]))}", file=sys.stderr)
+        unread = count(len(said.unread), "session")
+        print(f"{unread} could not be searched: {escape(str(said.unread[0]))}", file=sys.stderr)
     return found
 
 

@@ -22,7 +22,6 @@ __all__ = [
     "age",
     "colored",
     "columns",
-    "count",
     "duration",
     "escape",
     "load_config",
@@ -132,11 +131,6 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     return "just now" if seconds < 1 else f"{duration(seconds)} ago"
-
-
-def count(number: int, noun: str) -> str:
-    """Format a count with its noun: "1 file", "2 files"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexible: int = -1, width: int = WIDTH) -> str:

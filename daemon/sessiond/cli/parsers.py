@@ -1,12 +1,24 @@
-"""The parsers of all commands, for the completions and the manual page."""
+"""Builds the parsers of subcommands, and those of all commands for the completions and the manual page."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 from collections.abc import Iterator
+from typing import Any
 
 from sessiond.cli import COMMANDS
+
+
+def add_action(actions: Any, name: str, line: str) -> argparse.ArgumentParser:
+    """Add a subcommand with a line of help, and return its parser.
+
+    It accepts `--config` too, so that the option may come before or after the subcommand.
+    """
+    description = f"{line[:1].upper()}{line[1:]}."
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=line, description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
 
 
 def parsers() -> Iterator[tuple[str, str, argparse.ArgumentParser]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessiond.cli.output import count
+from sessiond.text import count
 
 LISTED = 8
 """Files of one directory that are listed one by one; of more, the number is."""

@@ -11,7 +11,8 @@ import msgspec
 
 from sessiond import exit_codes
 from sessiond.cli.lookup import endpoint_url, find_session, notify_daemon, opened, short_ids
-from sessiond.cli.output import age, columns, count, escape, print_json, size, table, wrapped
+from sessiond.cli.output import age, columns, escape, print_json, size, table, wrapped
+from sessiond.cli.parsers import add_action
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
 from sessiond.errors import NotFound, SessiondError
@@ -20,6 +21,7 @@ from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.safety import State
 from sessiond.spool.stats import Queued, Totals
 from sessiond.state import has_archive
+from sessiond.text import count
 
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions `retry` and `drop`. Without an action the command lists."""
     parser.add_argument("--json", action="store_true", help="print JSON")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    retry = actions.add_parser("retry", help="push parked items again", allow_abbrev=False)
+    retry = add_action(actions, "retry", "push parked items again")
     retry.add_argument("id", metavar="ID", nargs="?", help="retry only this session")
-    drop = actions.add_parser("drop", help="give up parked or lost items of a session", allow_abbrev=False)
+    drop = add_action(actions, "drop", "give up parked or lost items of a session")
     drop.add_argument("id", metavar="ID", help="the id of the session, or a unique prefix of it")
     drop.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    for action in (retry, drop):
-        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,7 +106,7 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
     `short` has the shortest unique prefix of each session id.
     """
     waiting, parked, lost = items.waiting, items.parked, items.lost
-    erasing = items.erasures.endpoint or items.erasures.archive
+    erasing = items.erasures.waiting
     if not (waiting or parked or lost or erasing or items.erasures.kept):
         return "the queue is empty" if totals.complete else _elsewhere(totals)
     parts: list[str] = []
@@ -144,11 +144,10 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
 
 def _erased(erasures: Erasures, now_ms: int) -> Iterator[str]:
     """Iterate over what is said of erased sessions: those that are still to be erased, and those that are kept."""
-    erasing = erasures.endpoint or erasures.archive
-    if erasing:
+    if erasures.waiting:
         since = "" if erasures.oldest_ms is None else f", requested {age((now_ms - erasures.oldest_ms) / 1000)}"
         reason = "" if erasures.problem is None else f": {erasures.problem}"
-        yield f"{count(erasing, 'session')} still to be erased at the endpoint{since}{reason}"
+        yield f"{count(erasures.waiting, 'session')} still to be erased at the endpoint{since}{reason}"
     if erasures.kept:
         days = max(0, (erasures.kept_until_ms or now_ms) - now_ms) // 86_400_000 + 1
         yield (

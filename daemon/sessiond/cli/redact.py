@@ -12,10 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sessiond import exit_codes
-from sessiond.cli.output import columns, count, load_config, print_json, size, table, warn
+from sessiond.cli.output import columns, load_config, print_json, size, table, warn
+from sessiond.cli.parsers import add_action
 from sessiond.clock import now_ms
 from sessiond.config import Config
 from sessiond.errors import NotFound, ReadError, SessiondError, Torn
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.ingest import Location
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("test", "mask stdin and write it to stdout; findings go to stderr"),
         ("rules", "list the active rules"),
     ):
-        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
+        action = add_action(actions, name, line)
         if name == "scan":
             action.add_argument(
                 "path", metavar="PATH", nargs="*", help="a file, or a directory that is scanned recursively"
@@ -44,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--all", action="store_true", help="scan the sessions of all tools, as they would be sent"
             )
         action.add_argument("--json", action="store_true", help="print JSON")
-        action.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     read_token(loaded.config, args.environ)
     holder = state.running(state_dir(loaded.config))
     if holder is None or not holder.pid:
-        raise NotRunning("sessiond is not running", hint="`sessiond start` or `sessiond run`")
+        raise NotRunning("sessiond is not running", hint="start it: sessiond start (the service), or sessiond run")
     os.kill(holder.pid, signal.SIGHUP)
-    print("the daemon reloads its configuration")
+    print("the daemon is reloading its configuration")
     return 0

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from sessiond import state
-from sessiond.cli.output import columns, count, escape, load_config, size, tilde, wrapped
+from sessiond.cli.output import columns, escape, load_config, size, tilde, wrapped
 from sessiond.cli.path_list import folded, shortened
 from sessiond.cli.spooled import SpooledSessions
 from sessiond.cli.streams import open_client, read_archive
@@ -43,6 +43,7 @@ from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target
 from sessiond.sources.recipes import find_recipe, reason_without_recipe
 from sessiond.sources.user_dirs import UserDirs
 from sessiond.spool import NAME, Spool
+from sessiond.text import count
 
 LABEL = 10
 """Columns of the labels before what is shown."""

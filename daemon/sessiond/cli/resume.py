@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sessiond.cli.output import age, columns, count, table
+from sessiond.cli.output import age, columns, table
 from sessiond.errors import NotFound
+from sessiond.text import count
 
 if TYPE_CHECKING:
     from sessiond.endpoint.wire import StoredSession
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Choose a session of this project from any of your machines, restore it if it is not here, and start its tool"
         " with it. A session is of this project if a directory in its path has the name of the project's directory."
-        " `sessiond unpause` ends a pause."
+        " To end a pause, run `sessiond unpause`."
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="the id of the session, or a unique prefix of it")
     parser.add_argument("--all", action="store_true", help="list the sessions of all projects")

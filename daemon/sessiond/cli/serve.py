@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sessiond.cli import accounts, invite, tokens
+from sessiond.cli.parsers import add_action
 from sessiond.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to argparse."""
     parser.description = (
         "Run the reference endpoint, which stores the sessions and transcripts of all your machines in one SQLite"
-        " file, or in PostgreSQL. Add a token for each machine first, or invite it."
+        " file, or in PostgreSQL. Each machine needs a token: invite it, or add one."
     )
     _add_data(parser, None)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -42,27 +43,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=_interval,
         default=0.0,
-        help="ask each device to wait so long between two pushes (1s, 2m), for thousands of devices",
+        help="least time between two pushes of a device (1s, 2m), for thousands of devices",
     )
     parser.add_argument(
         "--trust-proxy",
         metavar="CIDR",
         action="append",
         default=[],
-        help="address of a proxy that signs people in; they may read (may be repeated)",
+        help="address of a proxy that signs users in; they may read their sessions; repeatable",
     )
     parser.add_argument(
         "--user-header",
         metavar="NAME",
         default="X-Forwarded-User",
-        help="its header with the user's name (default: %(default)s)",
+        help="header of that proxy with the user's name; default: %(default)s",
     )
     parser.add_argument(
         "--drain",
         metavar="TIME",
         type=_interval,
         default=0.0,
-        help="after SIGTERM, answer 503 so long, for a load balancer to notice (10s)",
+        help="after SIGTERM, answer 503 for this long, so that a load balancer notices (10s)",
     )
     parser.add_argument("--announce", metavar="TO", help="write the URL as JSON to a file, a descriptor or -")
     parser.add_argument("--until-eof", action="store_true", help="end when stdin ends (for a parent process)")
@@ -71,19 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="serve_command", metavar="[COMMAND]")
-    token = commands.add_parser("token", help="add, list and revoke tokens")
+    token = add_action(commands, "token", "add, list and revoke tokens")
     more = tokens.add_arguments(token, _scopes, _duration)
-    adopt = commands.add_parser("adopt", help="allow another device to take over a machine id")
-    adopt.add_argument("machine_id", metavar="MACHINE_ID")
+    adopt = add_action(commands, "adopt", "allow another device to take over a machine id")
+    adopt.add_argument("machine_id", metavar="MACHINE_ID", help="machine id, as the refused device shows it")
     adopt.add_argument("--user", metavar="USER", default="default", help="user of the machine (default: %(default)s)")
-    invited = commands.add_parser("invite", help="make a code with which a new device gets a token")
+    invited = add_action(commands, "invite", "make a code that gives a new device its token")
     more += invite.add_arguments(invited, _scopes, _duration)
-    user = commands.add_parser("user", help="list users, and limit what each stores")
-    tenant = commands.add_parser("tenant", help="limit what a group of users stores")
+    user = add_action(commands, "user", "list users, and limit what each stores")
+    tenant = add_action(commands, "tenant", "limit what a group of users stores")
     more += accounts.add_user_arguments(user, _bytes) + accounts.add_tenant_arguments(tenant, _bytes)
-    audit = commands.add_parser("audit", help="list changes of rights, and what administrators read")
+    audit = add_action(commands, "audit", "list changes of rights, and what administrators read")
     accounts.add_audit_arguments(audit, _duration)
-    migrate = commands.add_parser("migrate", help="create or update the tables in PostgreSQL")
+    migrate = add_action(commands, "migrate", "create or update the tables in PostgreSQL")
     for each in (adopt, invited, audit, migrate, *more):
         _add_data(each, argparse.SUPPRESS)
 

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STREAM",
         help="write the bytes of a stream (default: main), with secrets masked",
     )
-    kind.add_argument("-f", "--follow", action="store_true", help="go on with what is added, until Ctrl+C")
+    kind.add_argument("-f", "--follow", action="store_true", help="keep printing what is added, until Ctrl+C")
     parser.add_argument(
         "--from",
         dest="origin",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from sessiond.cli.output import age, columns, count, escape, load_config, print_json, tilde, wrapped
+from sessiond.cli.output import age, columns, escape, load_config, print_json, tilde, wrapped
 from sessiond.config import Config
 from sessiond.doctor.uncaptured import Uncaptured, find_uncaptured
 from sessiond.sources import UNREADABLE, find_roots, find_sources
@@ -18,6 +18,7 @@ from sessiond.spool import Spool
 from sessiond.spool.health import RootHealth, read_unnamed
 from sessiond.spool.stats import ToolCount, Trouble
 from sessiond.status import SpoolState, Status, ToolStatus, read_status
+from sessiond.text import count
 
 TROUBLES = 20
 SHOWN_FILES = 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sessiond.cli.output import (
     abbreviate_home,
     age,
-    count,
     duration,
     escape,
     shorten,
@@ -19,6 +18,7 @@ from sessiond.spool.health import RootHealth
 from sessiond.spool.stats import Totals
 from sessiond.spool.verification import Verification
 from sessiond.status import Advice, Running, Status, ToolStatus
+from sessiond.text import count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         how = ", ".join(f"{number} {words}" for number, words in states if number)
         yield "restored", f"{count(status.restored + status.continued, 'session')} of other machines: {how}"
     erasures = status.erasures
-    if erasures.endpoint or erasures.archive:
-        left = max(erasures.endpoint, erasures.archive)
+    if erasures.waiting:
         since = "" if erasures.oldest_ms is None else f", requested {_ago(status, erasures.oldest_ms)}"
-        yield "erasing", f"{count(left, 'session')} still to be erased at the endpoint{since}"
+        yield "erasing", f"{count(erasures.waiting, 'session')} still to be erased at the endpoint{since}"
     if status.redactions:
         most = ", ".join(f"{rule} {number}" for rule, number in list(status.redactions.items())[:RULES])
         yield "masked", f"{count(sum(status.redactions.values()), 'secret')} ({most}{_more_rules(status)})"
@@ -209,8 +208,7 @@ def _tools(status: Status, width: int, home: str) -> str:
     if not here:
         none = f"none of the {absent} supported tools was found here: sessiond sources"
         return "\n".join(wrapped(none, width)) if absent else ""
-    known = "tool" if absent == 1 else "tools"
-    others = f"{absent} more supported {known}, not found here: sessiond sources" if absent else ""
+    others = f"{count(absent, 'more supported tool')}, not found here: sessiond sources" if absent else ""
     rows: list[list[str]] = [["tool", "sessions", "acked", "ongoing", "idle", "skipped", "watch", "directory"]]
     for tool in here:
         seen = tool.count

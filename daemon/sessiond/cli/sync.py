@@ -125,7 +125,7 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> SyncR
 def _judge(sync_result: SyncResult) -> int:
     """Print the result and return 0. Raises: EndpointError, Incomplete."""
     from sessiond import pause
-    from sessiond.cli.output import count
+    from sessiond.text import count
 
     endpoint, waiting = sync_result.endpoint, sync_result.waiting
     if sync_result.paused is not None and not sync_result.empty:
@@ -161,7 +161,7 @@ def _judge(sync_result: SyncResult) -> int:
 
 
 def _remaining(sync_result: SyncResult, unread: int) -> str:
-    from sessiond.cli.output import count
+    from sessiond.text import count
 
     waiting = sync_result.waiting
     left = f"{count(waiting.sessions, 'record')} and {count(waiting.segments, 'segment')} to push"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sessiond.cli.parsers import add_action
 from sessiond.clock import now_ms
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def add_arguments(
 ) -> list[argparse.ArgumentParser]:
     """Add the subcommands; return their parsers."""
     actions = token.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="create a token and print it, only once")
+    add = add_action(actions, "add", "create a token and print it once")
     add.add_argument("name", metavar="NAME", help="name of the token, such as the name of the machine that uses it")
     add.add_argument("--user", metavar="USER", default="default", help="owner of the token (default: %(default)s)")
     add.add_argument(
@@ -28,15 +29,15 @@ def add_arguments(
         metavar="LIST",
         type=scopes,
         default=["push", "read"],
-        help="any of push, read and admin (default: push,read)",
+        help="what it may do: push, read, admin (default: push,read)",
     )
     add.add_argument("--expires", metavar="TIME", type=duration, help="lifetime (90d, 12h); default: unlimited")
-    shown = actions.add_parser("list", help="list the tokens")
+    shown = add_action(actions, "list", "list the tokens")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    revoke = actions.add_parser("revoke", help="revoke a token")
-    revoke.add_argument("name", metavar="NAME")
-    rebind = actions.add_parser("rebind", help="take a token from its device; another one gets it")
-    rebind.add_argument("name", metavar="NAME")
+    revoke = add_action(actions, "revoke", "revoke a token")
+    revoke.add_argument("name", metavar="NAME", help="name of the token")
+    rebind = add_action(actions, "rebind", "release a token from its device, so that another can use it")
+    rebind.add_argument("name", metavar="NAME", help="name of the token")
     return [add, shown, revoke, rebind]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.spool.archive_counts import ArchiveCounts
+from sessiond.text import count
 
 
 class VerifiedTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,6 @@ def archive_problem(archive: ArchiveCounts) -> str | None:
         return "the built-in archive was not compared with the endpoint yet"
     if not archive.pending:
         return None
-    sessions = "1 session" if archive.pending == 1 else f"{archive.pending} sessions"
+    sessions = count(archive.pending, "session")
     reason = "" if archive.reason is None else f": {archive.reason}"
     return f"the endpoint does not have {sessions} of the built-in archive yet{reason}"

@@ -8,8 +8,9 @@ import sys
 import msgspec
 
 from sessiond import exit_codes
-from sessiond.cli.output import columns, count, escape, load_config, print_json, table, wrapped
+from sessiond.cli.output import columns, escape, load_config, print_json, table, wrapped
 from sessiond.cli.verified import Verified
+from sessiond.text import count
 
 SHOWN = 20
 """Problems that are listed; `--json` has all."""

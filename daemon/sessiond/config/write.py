@@ -50,7 +50,13 @@ def set_key(
     _put(table, path, value)
     content = "# Written by `sessiond config set`; overrides config.toml.\n" + tomli_w.dumps(table)
     validate(table, ConfigPosition(file=file))
-    _try(user_file, {file: content}, environ, tools)
+    try:
+        _try(user_file, {file: content}, environ, tools)
+    except ConfigError as error:
+        if error.file != file:
+            raise
+        # The line is one of a file that is not written.
+        raise ConfigError(_message(error), key=error.key, hint=error.hint) from error
     replace_file(file, content)
     return file, value
 
@@ -118,7 +124,11 @@ def _try(user_file: str, changed: Mapping[str, str], environ: Mapping[str, str],
         try:
             load(main, environ, tools=tools)
         except ConfigError as error:
-            position = ":".join(str(part) for part in (error.file, error.line) if part is not None)
-            bare = error.message.removeprefix(f"{position}: ").removeprefix(f"{error.key}: ")
             file = real.get(error.file or "", error.file)
-            raise ConfigError(bare, file=file, key=error.key, line=error.line, hint=error.hint) from error
+            raise ConfigError(_message(error), file=file, key=error.key, line=error.line, hint=error.hint) from error
+
+
+def _message(error: ConfigError) -> str:
+    """Return the message without its position and key."""
+    position = ":".join(str(part) for part in (error.file, error.line) if part is not None)
+    return error.message.removeprefix(f"{position}: ").removeprefix(f"{error.key}: ")

@@ -41,7 +41,8 @@ def endpoint_checks(installation: Installation) -> Iterator[Finding]:
             fix = "check the network, and the name in endpoint.url"
             yield Finding(check="name", severity=Severity.ERROR, what=f"{host} is not found: {error.strerror}", fix=fix)
             return
-        yield Finding(check="name", severity=Severity.OK, what=f"{host} is {found[0][4][0]}")
+        if found[0][4][0] != host:
+            yield Finding(check="name", severity=Severity.OK, what=f"{host} is {found[0][4][0]}")
     if endpoint.ca_file:
         try:
             ssl.create_default_context(cafile=endpoint.ca_file)
@@ -80,10 +81,7 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
         yield Finding(check="token", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     except EndpointError as error:
-        store = installation.environ.get("SSL_CERT_FILE")
-        fix = error.hint or (
-            f"certificates come from {store}" if store else "check that it is running, and that endpoint.url is right"
-        )
+        fix = error.hint or "check that it is running, and that endpoint.url is right"
         yield Finding(check="endpoint", severity=Severity.ERROR, what=str(error), fix=fix)
         return
     finally:

@@ -22,19 +22,20 @@ from sessiond.watch.scan import scan
 
 
 class ToolInventory(msgspec.Struct, frozen=True, kw_only=True):
-    """The sessions of one tool. Times are unix milliseconds."""
+    """The files of one tool's sessions. Times are unix milliseconds."""
 
     tool: str
-    sessions: int
+    files: int
+    """Units (files, folders, databases); a session may have several, and a database has many sessions."""
     bytes: int
     oldest_ms: int
-    """The last change of the session that has been unchanged the longest."""
+    """The last change of the unit that has been unchanged the longest."""
     days: int | None
     """Days without a change after which the tool deletes a session; None if it keeps them."""
     hint: str | None
     """How to make the tool keep them."""
     due: int
-    """Sessions that the tool may delete within a week."""
+    """Units that the tool may delete within a week."""
     prompts_only: int = 0
     """Sessions that the tool deleted, so that only their prompts are left in its history."""
 
@@ -68,7 +69,7 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
         found.append(
             ToolInventory(
                 tool=tool,
-                sessions=len(stamps),
+                files=len(stamps),
                 bytes=sizes[tool],
                 oldest_ms=min(stamps, default=now_ms),
                 days=kept.days if kept else None,
@@ -77,7 +78,7 @@ def scan_tools(config: Config, environ: Mapping[str, str], now_ms: int) -> list[
                 prompts_only=_count_prompts_only(places, tool, histories.get(tool, []), now_ms),
             )
         )
-    return [each for each in found if each.sessions or each.prompts_only]
+    return [each for each in found if each.files or each.prompts_only]
 
 
 def _count_prompts_only(places: list[tuple[Source, Root]], tool: str, histories: list[Location], now_ms: int) -> int:

@@ -75,7 +75,7 @@ def _roots(installation: Installation) -> Iterator[Finding]:
         yield Finding(check="roots", severity=Severity.INFO, what=what)
     elif not stats.unreadable:
         number = len(stats.directories)
-        what = f"{number} {'directory' if number == 1 else 'directories'} to watch"
+        what = f"directories to watch: {number}"
         yield Finding(check="roots", severity=Severity.OK, what=what)
     if sys.platform == "linux":
         yield from _inotify(len(stats.directories))
@@ -114,7 +114,7 @@ def _retention(installation: Installation) -> Iterator[Finding]:
     for found in scan_tools(installation.loaded.config, installation.environ, now_ms()):
         if found.days is None or found.days > LONG_DAYS:
             continue
-        soon = f"; {found.due} of {found.sessions} within a week" if found.due else ""
+        soon = f"; {found.due} of {found.files} files within a week" if found.due else ""
         what = f"{found.tool} deletes sessions after {found.days} days{soon}; captured sessions stay"
         yield Finding(check="clean-up", severity=Severity.INFO, what=what, fix=found.hint)
 
@@ -126,4 +126,6 @@ def _saving(installation: Installation) -> Iterator[Finding]:
         severity = Severity.INFO if each.deliberate else Severity.ERROR
         yield Finding(check="saving", severity=severity, what=what, fix=each.fix)
     if not found:
-        yield Finding(check="saving", severity=Severity.OK, what="no running tool is known to save nothing")
+        yield Finding(
+            check="saving", severity=Severity.OK, what="each running tool saves its sessions, as far as known"
+        )

@@ -16,6 +16,7 @@ from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import read_copies
 from sessiond.spool.stats import Totals
 from sessiond.state import ARCHIVE, archive_files, has_archive
+from sessiond.text import count
 
 
 def setup_checks(installation: Installation) -> Iterator[Finding]:
@@ -105,9 +106,8 @@ def _copies(installation: Installation) -> Iterator[Finding]:
 
 def _erasures(erasures: Erasures, where: str) -> Iterator[Finding]:
     """Check that what the user erased is erased everywhere, and what the endpoint keeps of excluded projects."""
-    waiting = erasures.endpoint + erasures.archive
-    if waiting:
-        what = f"{waiting} sessions are still to be erased at {where}"
+    if erasures.waiting:
+        what = f"{count(erasures.waiting, 'session')} still to be erased at {where}"
         reason = f": {erasures.problem}" if erasures.problem else ""
         severity = Severity.ERROR if erasures.problem else Severity.INFO
         fix = "sessiond keeps trying while it runs; `sessiond queue` shows them"
@@ -117,7 +117,7 @@ def _erasures(erasures: Erasures, where: str) -> Iterator[Finding]:
         fix = "`sessiond queue` lists them; erase one: sessiond forget ID; push it again: sessiond queue retry ID"
         yield Finding(check="erasure", severity=Severity.ERROR, what=what, fix=fix)
     if erasures.excluded:
-        what = f"{where} still has {erasures.excluded} sessions of excluded projects"
+        what = f"{where} still has {count(erasures.excluded, 'session')} of excluded projects"
         fix = "erase them there: sessiond forget --excluded"
         yield Finding(check="erasure", severity=Severity.INFO, what=what, fix=fix)
 
@@ -135,12 +135,12 @@ def _safety(installation: Installation) -> Iterator[Finding]:
     where = "the endpoint" if url else "the archive"
     yield from _erasures(erasures if url else erasures.replace(endpoint=0), where)
     if totals.lost:
-        what = f"{totals.lost} of {totals.captured} sessions have lost bytes"
+        what = f"bytes are lost of {totals.lost} of {totals.captured} sessions"
         fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss: `sessiond queue drop ID`"
         yield Finding(check="safety", severity=Severity.ERROR, what=what, fix=fix)
     elif not totals.settled:
         open_ones = totals.captured - totals.acknowledged - totals.dropped
-        what = f"{open_ones} of {totals.captured} sessions are not yet safe at {where}"
+        what = f"not yet safe at {where}: {open_ones} of {totals.captured} sessions"
         yield Finding(check="safety", severity=Severity.INFO, what=what, fix="sessiond sync")
     else:
         dropped = f", without what you dropped of {totals.dropped}" if totals.dropped else ""

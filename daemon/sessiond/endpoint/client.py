@@ -7,6 +7,7 @@ nothing but results, offsets and Retry-After.
 
 from __future__ import annotations
 
+import re
 import ssl
 import uuid
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ with lean_imports():
 QUOTE, DETAIL = 200, 1000
 """Characters of an endpoint's text that are kept in an error, and in the detail about a single item."""
 _JSON = msgspec.json.Encoder()
+_ERRNO = re.compile(r"^\[Errno -?\d+\] (\w)")
 T = TypeVar("T")
 
 
@@ -198,7 +200,9 @@ class Client:
             return WrongEndpoint(str(error))
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{self.url} did not answer in time")
-        return Unreachable(f"{self.url} can't be reached: {self._quoted(str(error)) or type(error).__name__}")
+        # Not the number of the error, as in "[Errno 111] Connection refused".
+        reason = _ERRNO.sub(lambda found: found[1].lower(), self._quoted(str(error))) or type(error).__name__
+        return Unreachable(f"{self.url} can't be reached: {reason}")
 
     def _raise_for_status(self, response: httpx.Response, content: bytes) -> None:
         status = response.status_code

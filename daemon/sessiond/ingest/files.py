@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from sessiond.errors import Torn
-from sessiond.ingest.context import FileSnapshot, Location
+from sessiond.ingest.context import Location
 from sessiond.reader import check_document, open_regular, pread, read_document
 from sessiond.sources.base import DocumentSource
 from sessiond.sources.damaged import DAMAGED, to_utf8
@@ -38,11 +38,6 @@ class SessionList(NamedTuple):
             self.troubles.append("the id of a session is damaged")
         else:
             self.marks[native_id] = mark
-
-
-def is_settled(snapshot: FileSnapshot) -> bool:
-    """Return whether no rewrite can be under way: the unit was not written for a while."""
-    return snapshot.context.now_ms() - snapshot.mtime_ms > STALE_MS
 
 
 def with_further(

@@ -39,6 +39,8 @@ class Erasures(FrozenRecord):
     """Sessions that the endpoint has not erased yet."""
     archive: int = 0
     """Sessions that the built-in archive has not erased yet."""
+    waiting: int = 0
+    """Sessions that one of the two has not erased yet."""
     problem: str | None = None
     """Why the last attempt failed."""
     oldest_ms: int | None = None
@@ -199,10 +201,11 @@ def count_erasures(db: sqlite3.Connection, *, archive: bool) -> Erasures:
     row = db.execute(
         f"SELECT count(*), total({_AT_ENDPOINT}), total({_IN_ARCHIVE}), max(problem),"
         f" min(iif({_AT_ENDPOINT} OR {_IN_ARCHIVE}, ordered_ms, NULL)), count(kept_until_ms), min(kept_until_ms),"
-        f" total(kept_until_ms IS NOT NULL AND (? OR session IN (SELECT uuid FROM session))) FROM forgotten",
-        (archive,),
+        f" total(kept_until_ms IS NOT NULL AND (? OR session IN (SELECT uuid FROM session))),"
+        f" total({_AT_ENDPOINT} OR (? AND {_IN_ARCHIVE})) FROM forgotten",
+        (archive, archive),
     ).fetchone()
-    waits = int(row[1]), int(row[2]) if archive else 0
+    waiting = int(row[8])
     excluded, size = db.execute(f"SELECT count(*), coalesce(sum(bytes), 0) {_LEFT}").fetchone()
     return Erasures(
         excluded=excluded,
@@ -211,8 +214,9 @@ def count_erasures(db: sqlite3.Connection, *, archive: bool) -> Erasures:
         kept_until_ms=row[6],
         kept=int(row[7]),
         sessions=row[0],
-        endpoint=waits[0],
-        archive=waits[1],
-        problem=row[3] if any(waits) else None,
-        oldest_ms=row[4] if any(waits) else None,
+        endpoint=int(row[1]),
+        archive=int(row[2]) if archive else 0,
+        waiting=waiting,
+        problem=row[3] if waiting else None,
+        oldest_ms=row[4] if waiting else None,
     )

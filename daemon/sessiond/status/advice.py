@@ -8,6 +8,7 @@ from sessiond.pause import until
 from sessiond.spool.health import CopiesHealth
 from sessiond.spool.stats import Totals
 from sessiond.status.model import Advice, Running, SpoolState, Status
+from sessiond.text import count
 
 NEARLY_FULL = 0.8
 """The share of the archive's limit from which on `status` warns. Transcripts are not taken from 15/16 on."""
@@ -134,32 +135,34 @@ def _endpoint(status: Status) -> Iterator[Advice]:
     if endpoint.kind == "refused":
         yield Advice(what=reason, do=endpoint.hint or "check the token: SESSIOND_TOKEN or endpoint.token_file")
     else:
-        yield Advice(what=reason, do=endpoint.hint or "retried automatically; `sessiond sync` retries now")
+        running = status.daemon.state is Running.RUNNING
+        again = "retried automatically; `sessiond sync` retries now" if running else "`sessiond sync` tries again"
+        yield Advice(what=reason, do=endpoint.hint or again)
 
 
 def _sessions(status: Status) -> Iterator[Advice]:
     if status.outbox is not None and status.outbox.parked:
         yield Advice(
-            what=f"{_count(status.outbox.parked, 'item')} parked: the endpoint refuses them",
+            what=f"{count(status.outbox.parked, 'item')} parked: the endpoint refuses them",
             do="`sessiond queue` shows the reason; `sessiond queue retry` tries again",
         )
     troubled = sum(tool.count.troubled for tool in status.tools)
     if troubled:
         # The path comes last: where a screen has to shorten this, it keeps the end, and so the file's name.
         first = f": {status.troubles[0].reason}: {status.troubles[0].path}" if status.troubles else ""
-        yield Advice(what=f"{_count(troubled, 'file')} can't be read{first}", do="`sessiond sources` lists them")
+        yield Advice(what=f"{count(troubled, 'file')} can't be read{first}", do="`sessiond sources` lists them")
     totals = status.totals
     if totals is not None and totals.lost:
         yield _lost(status, totals)
     if totals is not None and totals.archive.refused:
         yield Advice(
-            what=f"the endpoint refuses {_count(totals.archive.refused, 'session')} of the built-in archive:"
+            what=f"the endpoint refuses {count(totals.archive.refused, 'session')} of the built-in archive:"
             f" {totals.archive.reason}",
             do="`sessiond sync` tries again; the archive keeps them",
         )
     if totals is not None and totals.unprotected:
         yield Advice(
-            what=f"{_count(totals.unprotected, 'transcript')} not captured yet, and no hard link to the file is"
+            what=f"{count(totals.unprotected, 'transcript')} not captured yet, and no hard link to the file is"
             " possible: it is lost if the tool deletes the file",
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
@@ -169,7 +172,7 @@ def _sessions(status: Status) -> Iterator[Advice]:
 def _unreadable(status: Status) -> Iterator[Advice]:
     if status.unreadable:
         yield Advice(
-            what=f"the endpoint's copy of {_count(status.unreadable, 'session')} can't be checked, because the token"
+            what=f"the endpoint's copy of {count(status.unreadable, 'session')} can't be checked, because the token"
             " can't read there and the tool deleted its files",
             do="configure a token that may push and read; until then these sessions count as waiting",
         )
@@ -186,7 +189,7 @@ def _archive(status: Status) -> Iterator[Advice]:
     if status.archive_old and status.archive_age is not None:
         days = max(round(status.archive_age / 86_400), 1)
         yield Advice(
-            what=f"{_count(status.archive_old, 'session')} older than archive.keep"
+            what=f"{count(status.archive_old, 'session')} older than archive.keep"
             f" {'is' if status.archive_old == 1 else 'are'} kept: no other endpoint has them"
             + (f", {status.archive_old_only_here} not even their tools" if status.archive_old_only_here else ""),
             do=f"configure an endpoint, which gets them first, or erase them: sessiond forget --before {days}d",
@@ -198,19 +201,19 @@ def _erasures(status: Status) -> Iterator[Advice]:
     erasures = status.erasures
     if erasures.problem is not None:
         yield Advice(
-            what=f"{_count(erasures.endpoint + erasures.archive, 'session')} that you erased can't be erased at the"
+            what=f"{count(erasures.waiting, 'session')} that you erased can't be erased at the"
             f" endpoint yet: {erasures.problem}",
             do="sessiond keeps trying; `sessiond queue` shows them",
         )
     if erasures.kept:
         yield Advice(
-            what=f"{_count(erasures.kept, 'session')} erased at the endpoint, but not from this machine; what only this"
+            what=f"{count(erasures.kept, 'session')} erased at the endpoint, but not from this machine; what only this"
             " machine has is kept for 30 days",
             do="erase it now: sessiond forget ID; push it again: sessiond queue retry ID; `sessiond queue` lists them",
         )
     if erasures.excluded:
         yield Advice(
-            what=f"the endpoint still has {_count(erasures.excluded, 'session')} of excluded projects",
+            what=f"the endpoint still has {count(erasures.excluded, 'session')} of excluded projects",
             do="erase them there: sessiond forget --excluded",
             degraded=False,
         )
@@ -240,7 +243,7 @@ def _lost(status: Status, totals: Totals) -> Advice:
     named = ", ".join(f"{each.session[:8]} ({each.tool})" for each in status.lost)
     more = f" and {totals.lost - len(status.lost)} more" if totals.lost > len(status.lost) else ""
     return Advice(
-        what=f"{_count(totals.lost, 'session')} incomplete: {totals.lost_bytes} bytes are neither in the tool's file"
+        what=f"{count(totals.lost, 'session')} incomplete: {totals.lost_bytes} bytes are neither in the tool's file"
         f" nor at the endpoint: {named}{more}",
         do="restore the tool's files or the earlier endpoint to push them again; `sessiond queue` lists them,"
         " `sessiond queue drop ID` accepts the loss",
@@ -263,7 +266,7 @@ def _formats(status: Status) -> Iterator[Advice]:
         if unknown:
             some = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
             yield Advice(
-                what=f"{tool.count.tool}: {_count(len(unknown), 'unknown record type')} ({some}),"
+                what=f"{tool.count.tool}: {count(len(unknown), 'unknown record type')} ({some}),"
                 " messages may be undercounted",
                 do="upgrade sessiond; the transcripts are complete",
                 degraded=False,
@@ -276,12 +279,8 @@ def _unrecognized(status: Status) -> Iterator[Advice]:
         tools = ", ".join(f"{tool} {number}" for tool, number in sorted(found.items()))
         total = sum(found.values())
         yield Advice(
-            what=f"{_count(total, 'file')} {'looks like a session' if total == 1 else 'look like sessions'} but"
+            what=f"{count(total, 'file')} {'looks like a session' if total == 1 else 'look like sessions'} but"
             f" {'is' if total == 1 else 'are'} not captured: {tools}",
             do="`sessiond sources --long` lists them; upgrade sessiond, or report a tool whose new sessions are listed",
             degraded=False,
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape as escape_html
 
 from sessiond.session import Item, ItemKind
-from sessiond.text import escape
+from sessiond.text import count, escape
 from sessiond.transcript import labels
 from sessiond.transcript.conversation import Step
 
@@ -56,7 +56,7 @@ def _body(item: Item) -> str:
     if item.kind is ItemKind.RESULT:
         kind = ' class="failed"' if item.failed else ""
         lines = len(item.text.splitlines())
-        summary = f"{lines} {'line' if lines == 1 else 'lines'}"
+        summary = count(lines, "line")
         return f"<details><summary>{summary}</summary><pre{kind}>{_text(item.text)}</pre></details>"
     kind = "injected" if item.injected else item.kind.value
     media = labels.media(item)

@@ -9,7 +9,7 @@ from datetime import date
 import msgspec
 
 from sessiond.session import Item, ItemKind, Speaker
-from sessiond.text import escape
+from sessiond.text import count, escape
 from sessiond.transcript import labels
 from sessiond.transcript.conversation import Step
 
@@ -114,7 +114,7 @@ def _fold(lines: Iterator[str], limit: int, style: Style) -> Iterator[str]:
         else:
             left += 1
     if left:
-        yield f"... {left} more {'line' if left == 1 else 'lines'} (--full)"
+        yield f"... {count(left, 'more line')} (--full)"
 
 
 def _shorten(text: str, width: int | None) -> str:

@@ -93,4 +93,4 @@ def test_the_other_shells_ask_for_the_same_values(shell: str, capsys: pytest.Cap
 
 def test_a_shell_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completions"]) == 2
-    assert capsys.readouterr().err == "sessiond: name a shell\n  sessiond completions bash|zsh|fish\n"
+    assert capsys.readouterr().err == "sessiond: which shell?\n  sessiond completions bash|zsh|fish\n"

@@ -51,16 +51,16 @@ def own_files(home: Path) -> dict[str, str]:
 
 def test_it_shows_what_each_tools_clean_up_will_delete(home: Path) -> None:
     claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
-    assert (claude.tool, claude.sessions, claude.days, claude.due) == ("claude-code", 1, 30, 1)
+    assert (claude.tool, claude.files, claude.days, claude.due) == ("claude-code", 1, 30, 1)
     assert claude.oldest_ms == NOW_MS - 25 * DAY_MS
-    assert (codex.tool, codex.sessions, codex.days, codex.due) == ("codex", 1, None, 0)
+    assert (codex.tool, codex.files, codex.days, codex.due) == ("codex", 1, None, 0)
     assert claude.bytes >= sum(path.stat().st_size for path in (home / ".claude").rglob("*.jsonl"))
 
 
 def test_a_session_of_several_files_counts_once(tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "openhands/cli-1.16/.openhands", tmp_path / ".openhands")
     (found,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
-    assert (found.tool, found.sessions) == ("openhands", 3)
+    assert (found.tool, found.files) == ("openhands", 3)
 
 
 def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_sessions_of_which_only_prompts_are_left_are_counted(home: Path, capsys:
     lines += [{"display": "old", "timestamp": 1_780_000_000_000}]
     (home / ".claude/history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     claude, codex = scan_tools(Config(), {"HOME": str(home)}, NOW_MS)
-    assert (claude.sessions, claude.prompts_only, codex.prompts_only) == (1, 3, 0)
+    assert (claude.files, claude.prompts_only, codex.prompts_only) == (1, 3, 0)
     environ = own_files(home)
     assert main(["init", "--yes", "--no-service"], environ) == 0
     assert "3 more sessions (claude-code) had been deleted before" in capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path, capsy
     line = '{"session_id":"0a000000-0000-4000-8000-000000000001","ts":1780000000,"text":"weave"}\n'
     (tmp_path / ".codex/history.jsonl").write_text(line)
     (codex,) = scan_tools(Config(), {"HOME": str(tmp_path)}, NOW_MS)
-    assert (codex.tool, codex.sessions, codex.prompts_only, codex.oldest_ms) == ("codex", 0, 1, NOW_MS)
+    assert (codex.tool, codex.files, codex.prompts_only, codex.oldest_ms) == ("codex", 0, 1, NOW_MS)
     environ = own_files(tmp_path)
     assert main(["init", "--yes", "--no-service"], environ) == 0
     shown = capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_a_tool_that_deletes_sessions_is_known_by_the_name_in_its_records(home: 
     for path in (home / ".gemini").rglob("session-*"):
         os.utime(path, (NOW_MS / 1000 - 25 * 86_400,) * 2)
     (gemini,) = (found for found in scan_tools(Config(), {"HOME": str(home)}, NOW_MS) if found.tool == "gemini-cli")
-    assert (gemini.days, gemini.due) == (30, gemini.sessions)
+    assert (gemini.days, gemini.due) == (30, gemini.files)
     assert "sessionRetention" in (gemini.hint or "")
     assert due_before({"HOME": str(home)}, NOW_MS)["gemini-cli"] == NOW_MS - 23 * DAY_MS
 
@@ -146,7 +146,7 @@ def test_flags_are_enough_and_an_endpoint_is_tested_first(
     capsys.readouterr()
     assert main(words, environ) == 0
     out = capsys.readouterr().out
-    assert "claude-code         1" in out
+    assert "claude-code      1" in out
     assert f"{endpoint.url} answers" in out
     assert max(map(len, out.splitlines()[:4])) <= 80
     loaded = load(str(config), {})

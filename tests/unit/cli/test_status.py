@@ -408,6 +408,11 @@ def test_what_waits_and_what_is_wrong_is_said(harness: DaemonHarness, look: Look
     )
 
 
+def test_without_a_daemon_nothing_is_retried_automatically(harness: DaemonHarness, look: Look) -> None:
+    fail(harness, "unreachable", "http://127.0.0.1:1 can't be reached: connection refused")
+    assert screen(look()).endswith("connection refused\n    `sessiond sync` tries again")
+
+
 def _fixed(made: Status) -> Status:
     """Replace what differs from run to run."""
     daemon = made.daemon.replace(pid=4711, since_ms=made.now_ms - 180 * MINUTE)

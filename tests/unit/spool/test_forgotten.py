@@ -45,6 +45,15 @@ def test_only_what_the_endpoint_has_of_an_excluded_session_is_noted(
     assert spool.forgotten.left_at_endpoint() == ([str(FIRST)] if left else [])
 
 
+def test_a_session_that_two_endpoints_have_still_to_erase_counts_once(spool: Spool) -> None:
+    spool.forgotten.order([str(FIRST)], 1, everywhere=True)
+    erasures = count_erasures(spool.connection, archive=True)
+    assert (erasures.endpoint, erasures.archive, erasures.waiting) == (1, 1, 1)
+    spool.forgotten.order([str(UUID(int=2))], 1, everywhere=False)
+    assert count_erasures(spool.connection, archive=True).waiting == 2
+    assert count_erasures(spool.connection, archive=False).waiting == 1
+
+
 def test_what_an_endpoint_lists_as_erased_is_kept_for_a_while_in_the_archive_too(spool: Spool) -> None:
     """Until then nothing is due there; an order of the user makes it due at once."""
     spool.forgotten.learn(str(FIRST), 5)

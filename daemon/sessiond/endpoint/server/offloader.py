@@ -121,13 +121,6 @@ def offload(store: Store, least: int = SMALLEST) -> bool:
     return bool(draft.runs) and _move(store, blobs, key, draft)
 
 
-def waiting_bytes(db: Database) -> int:
-    """Return the bytes of frames that are in the database until they are moved."""
-    return int(
-        db.execute(f"SELECT coalesce(sum(waiting), 0) FROM generations WHERE waiting >= {SMALLEST}").fetchone()[0]
-    )
-
-
 def _candidate(db: Database, least: int) -> SessionKey | None:
     row = db.execute(
         "SELECT user, machine, session FROM generations JOIN streams ON streams.stream = generations.stream"
