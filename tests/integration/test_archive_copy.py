@@ -106,7 +106,7 @@ def test_what_an_archive_had_to_copy_is_forgotten_with_it(world: World, pushing:
     """It was moved away: `status` would otherwise report its sessions as waiting for good."""
     harness = world.harness
     pushing.retrying.identify_again()
-    bind(pushing._context)
+    bind(pushing.context)
     pushing.archive.prepare()
     assert harness.spool.safety.archive().sessions == 1
     shutil.rmtree(os.path.join(harness.state, "archive"))
@@ -222,7 +222,7 @@ def test_a_refused_session_is_tried_again_after_a_while(
     """The endpoint may have been at fault, and its administrator repairs it: no restart is needed."""
     harness = world.harness
     monkeypatch.setattr("sessiond.daemon.archive.open_archive", lambda *_: client(harness))
-    bind(pushing._context)
+    bind(pushing.context)
     pushing.archive.prepare()
     with harness.spool.transaction():
         for each in harness.spool.archived.pending(9):

@@ -11,7 +11,6 @@ import pytest
 
 from sessiond.cli import main
 from sessiond.cli.status_screen import screen
-from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.spool import sizes
 from sessiond.spool.archive_file import archive_bytes
@@ -61,7 +60,6 @@ def test_a_full_archive_drops_nothing_and_says_so(tmp_path: Path, capsys: pytest
 
 def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """By tool and for the last month, in parts, without a request."""
-    monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
     monkeypatch.setattr(sizes, "PART", 1)
     harness.write(CLAUDE, claude(SESSION, 1))
     harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1), claude(OTHER, 2))
@@ -72,7 +70,7 @@ def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytes
         "UPDATE session SET active_ms = ? WHERE uuid = ?", (active - MONTH_MS - 1, SESSION)
     )
     harness.now_ms = active
-    check = PeriodicCheck(harness.spool, harness.client, "testbox", harness.address, harness.ingesting.digest)
+    check = PeriodicCheck(harness.uploading)
     before = len(harness.transport.requests)
     assert [check.step() for _ in range(3)] == [True, True, False]
     assert len(harness.transport.requests) == before

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -16,8 +16,9 @@ from sessiond import state
 from sessiond.config import Config
 from sessiond.daemon import endpoint_state, outage, pusher
 from sessiond.daemon.endpoint_state import EndpointState
-from sessiond.daemon.engine import Engine
+from sessiond.daemon.engine import Engine, EngineOptions
 from sessiond.daemon.messages import Cause, Retry, Stop
+from sessiond.daemon.resources import Opening
 from sessiond.endpoint import retry
 from sessiond.endpoint.answers import parse_retry_after
 from sessiond.endpoint.server import accounts, limits, running
@@ -27,6 +28,7 @@ from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import BatchResult, settle
 from support.capture import settings_of
+from support.clock import ManualClock
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, pushed
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
@@ -280,65 +282,45 @@ def test_a_date_beyond_all_calendars_is_no_time_to_wait() -> None:
     assert parse_retry_after("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
 
 
-class Wall:
-    """A wall clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.ms = time.time_ns() // 1_000_000
-
-    def __call__(self) -> int:
-        return self.ms
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
-    made = Wall()
-    monkeypatch.setattr(endpoint_state, "now_ms", made)
-    return made
-
-
-@pytest.fixture
-def engine(tmp_path: Path, wall: Wall) -> Iterator[Engine]:
+def engine(tmp_path: Path, clock: ManualClock) -> Iterator[Engine]:
     """An engine whose threads are not started."""
     config = msgspec.convert(
         {"state_dir": str(tmp_path / "state"), "endpoint": {"url": "http://127.0.0.1:9"}}, type=Config
     )
     (tmp_path / "state").mkdir(mode=0o700)
     lock = state.Lock(str(tmp_path / "state"))
-    with Engine(settings_of(config), {"HOME": str(tmp_path)}, lock) as made:
+    options = EngineOptions(opening=Opening(clock=clock))
+    with Engine(settings_of(config), {"HOME": str(tmp_path)}, lock, options) as made:
         yield made
     lock.release()
 
 
-def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(engine: Engine, wall: Wall) -> None:
+def test_a_clock_that_is_set_back_does_not_make_the_wait_longer(engine: Engine, clock: ManualClock) -> None:
     """The next attempt was stored under a clock years ahead. It is made after the intended wait, not after years."""
-    wall.ms += 10 * 365 * 86_400_000
+    clock.ms += 10 * 365 * 86_400_000
     engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
     assert 55_000 < engine.upload_loop.pusher.state.wait_ms() <= 66_000
-    wall.ms -= 10 * 365 * 86_400_000
-    began = time.monotonic()
-    later = endpoint_state.time
-    try:
-
-        class Later:
-            monotonic = staticmethod(lambda: began + 70)
-
-        endpoint_state.time = Later  # type: ignore[attr-defined]
-        assert engine.upload_loop.pusher.state.wait_ms() <= 0
-    finally:
-        endpoint_state.time = later  # type: ignore[attr-defined]
+    clock.ms -= 10 * 365 * 86_400_000
+    clock.seconds += 70
+    assert engine.upload_loop.pusher.state.wait_ms() <= 0
 
 
-def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(engine: Engine, wall: Wall) -> None:
+def test_a_wait_that_was_noted_under_a_wrong_clock_ends_after_a_restart(engine: Engine, clock: ManualClock) -> None:
     """A wait that another daemon stored counts for an hour at most."""
-    wall.ms += 10 * 365 * 86_400_000
+    clock.ms += 10 * 365 * 86_400_000
     engine.upload_loop.pusher.fail(Unreachable("down", retry_after=60.0))
-    wall.ms -= 10 * 365 * 86_400_000
+    clock.ms -= 10 * 365 * 86_400_000
     again = EndpointState(engine.resources, engine.upload_loop.pusher.state.health.url, None)
     first = again.wait_ms()
     assert first <= endpoint_state.LONGEST
-    time.sleep(0.05)
-    assert again.wait_ms() < first
+    clock.advance(1)
+    assert again.wait_ms() == first - 1000
 
 
 def answers_about(engine: Engine) -> list[str]:
@@ -397,23 +379,24 @@ def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypa
     assert idle > 3000  # only to ask again which endpoint answers
 
 
-def test_a_failed_push_is_tried_again_though_nothing_happens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_push_is_tried_again_though_nothing_happens(
+    engine: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next attempt needs no event: no tool writes, no rescan finds anything, nothing wakes the loop."""
     tries: list[float] = []
 
     def down(_: object, **__: object) -> BatchResult:
-        tries.append(time.monotonic())
+        tries.append(clock.monotonic())
         if len(tries) >= 4:
             engine.inboxes.upload.put(Stop())
         raise Unreachable("down")
 
     monkeypatch.setattr(pusher, "bind", lambda _: True)
     monkeypatch.setattr(pusher, "upload", down)
-    monkeypatch.setattr(outage, "next_wait", lambda *_: 0.02)
-    loop = threading.Thread(target=engine.upload_loop.run, daemon=True)
-    loop.start()
-    loop.join(20)
-    assert len(tries) >= 4
+    monkeypatch.setattr(outage, "next_wait", lambda *_: 20.0)
+    monkeypatch.setattr(engine.inboxes.upload, "wait", clock.advance)
+    engine.upload_loop.run()
+    assert [after - before for before, after in pairwise(tries)] == [20.0] * 3
 
 
 @pytest.mark.parametrize("cause", [Cause.SETUP, Cause.USER, Cause.NETWORK])

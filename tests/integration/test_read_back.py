@@ -13,7 +13,6 @@ import pytest
 from test_safety import SECRET, World, content, lines
 
 from sessiond import zstd
-from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.errors import EndpointError
@@ -56,7 +55,7 @@ def vanish(world: World) -> None:
 def read(world: World, budget: int = ALL) -> ReadBack:
     harness = world.harness
     result = ReadBack()
-    for found in read_back(harness.spool, harness.client, "testbox", harness.ingesting.digest, budget):
+    for found in read_back(harness.uploading, budget):
         result = found
     return result
 
@@ -244,15 +243,10 @@ def test_the_part_of_a_day(world: World, captured: int, part: int) -> None:
 
 
 @pytest.mark.parametrize("metered", [False, True])
-def test_the_daily_check_reads_unless_the_network_is_metered(
-    world: World, metered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_daily_check_reads_unless_the_network_is_metered(world: World, metered: bool) -> None:
     world.settle_at("first", lines(3, text="one thing"))
     harness = world.harness
-    monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
-    check = PeriodicCheck(
-        harness.spool, harness.client, "testbox", harness.address, harness.ingesting.digest, lambda: metered
-    )
+    check = PeriodicCheck(harness.uploading, lambda: metered)
     replace(world, b"one thing", b"two thing")
     harness.now_ms += EACH_MS
     while check.step():

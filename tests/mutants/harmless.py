@@ -89,8 +89,9 @@ HARMLESS: dict[str, str] = {
     "if not self._paused and self.pusher.state.wait_ms() <= 1:": ("an attempt that comes a millisecond earlier"),
     "daemon/archive_copy.py::ArchiveCopy.pending: def pending(self, since_ms: int = 0) -> bool: => "
     "def pending(self, since_ms: int = 1) -> bool:": "no session was last active in the first millisecond of 1970",
-    "daemon/endpoint_state.py::EndpointState.wait_ms: left, now = due - now_ms(), int(time.monotonic() * 1000) => "
-    "left, now = due - now_ms(), int(time.monotonic() * 1001)": "a wait that is shorter by a thousandth",
+    "daemon/endpoint_state.py::EndpointState.wait_ms: left, now = due - self._clock.now_ms(), "
+    "int(self._clock.monotonic() * 1000) => left, now = due - self._clock.now_ms(), "
+    "int(self._clock.monotonic() * 1001)": "a wait that is shorter by a thousandth",
     "daemon/capture_loop.py::CaptureLoop.do: self._news = False => pass": (
         "the upload loop is woken once more at the end of the round, and finds nothing to do"
     ),

@@ -132,7 +132,8 @@ CAPTURE: list[Named] = [
     Named(
         "a stale revision is not raised",
         "upload/settle.py",
-        "        context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.now_ms())\n",
+        "        context.spool.catalog.raise_revision("
+        "item.id, problem.revision or item.revision, context.clock.now_ms())\n",
         "",
         (["tests/integration/test_single_faults.py", "-k", "cloned"],),
         hangs=True,

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from sessiond import state, zstd
 from sessiond.config import Config
+from sessiond.daemon.built_in_archive import BuiltInArchive
 from sessiond.daemon.confirmation import Confirmation
 from sessiond.daemon.erasure import Erasure
 from sessiond.daemon.resources import Resources
@@ -42,10 +43,11 @@ from sessiond.spool import Spool
 from sessiond.transfer import Transfer
 from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 from sessiond.upload.forgotten import learn_forgotten
+from support.clock import NOW_MS as NOW_MS
+from support.clock import ManualClock
 from support.empty_spool import put_spool
 
 TOKEN = "test-token-of-the-daemon_harness"
-NOW_MS = 1_790_000_000_000
 _DICTIONARIES: dict[bytes, bytes] = {}
 
 
@@ -114,7 +116,7 @@ class DaemonHarness:
         self.home = os.path.join(base, "home")
         self.state = os.path.join(base, "state")
         self.endpoint = endpoint
-        self.now_ms = NOW_MS
+        self.clock = ManualClock()
         self.budget = budget
         os.makedirs(self.home, exist_ok=True)
         state.prepare(self.state)
@@ -130,6 +132,15 @@ class DaemonHarness:
         """The built-in archive, where another endpoint is configured beside it."""
         self.make_spool: Callable[[str], Spool] = make_spool
         self.open()
+
+    @property
+    def now_ms(self) -> int:
+        """The time, which only the test moves."""
+        return self.clock.ms
+
+    @now_ms.setter
+    def now_ms(self, ms: int) -> None:
+        self.clock.set(ms)
 
     def open(self) -> None:
         """Open the daemon's parts, as after a restart."""
@@ -149,7 +160,7 @@ class DaemonHarness:
             pins=Pins(os.path.join(self.state, "pins")),
             budget=self.budget,
             idle_after_ms=1_800_000,
-            now_ms=lambda: self.now_ms,
+            now_ms=self.clock.now_ms,
             settle_ms=0,
             masking=self.masking,
             exclusion=self.exclusion,
@@ -168,21 +179,18 @@ class DaemonHarness:
             restored=RestoredSessions(self.state),
             spool=self.spool,
             client=self.retrying,
+            reader=self.client,
+            digest=self.ingesting.digest,
+            clock=self.clock,
             machine_id=self.machine_id,
             device_id=device.device_id,
-            now_ms=lambda: self.now_ms,
             address=self.address,
             runs=begin_run(self.spool),
         )
-        self.confirmation = Confirmation(self.spool, self.client, self.machine_id, self.ingesting.digest)
+        self.confirmation = Confirmation(self.uploading)
         unbind_changed_endpoint(self.spool, self.address)
-        self.transfer = Transfer(self.uploading, self.client, self._open_archive, self.masking.twin)
-        forget, beside = self.client.forget, self.archive is not None and self.address
-        self.erasure = (
-            Erasure(self.spool, forget, self.transfer.forget if beside else None)
-            if self.address
-            else Erasure(self.spool, None, forget)
-        )
+        self.transfer = Transfer(self.uploading, self._open_archive, self.masking.twin)
+        self.erasure = Erasure(self.uploading, None if self.archive is None else self.transfer.forget)
 
     def resources(self, config: Config | None = None) -> Resources:
         """Return what the daemon's loops work with. No root is watched: the test decides what is read."""
@@ -196,6 +204,7 @@ class DaemonHarness:
             listed_roots=[],
             ingest=self.ingesting,
             environ={},
+            archive=BuiltInArchive(self.state, self.device_id),
         )
 
     def _open_archive(self) -> Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -10,11 +9,9 @@ from uuid import UUID
 from sessiond.daemon.archive_keep import ArchiveKeep
 from sessiond.daemon.resources import Resources
 from sessiond.endpoint.erasure import Receipt
-from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import ArchiveUnreadable, StateFull
 from sessiond.logs import log
 from sessiond.spool.archive_counts import ARCHIVE_FILES
-from sessiond.state import archive_files, has_archive
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext
 
 if TYPE_CHECKING:
@@ -33,13 +30,13 @@ REFUSED_RETRY = 3600.0
 class ArchiveCopy:
     """Copies the archive to the endpoint, on the upload thread. Pushing continues if the archive can't be read."""
 
-    def __init__(self, resources: Resources, context: UploadContext, client: ReadClient) -> None:
-        self._resources, self._context, self._client = resources, context, client
+    def __init__(self, resources: Resources, context: UploadContext) -> None:
+        self._resources, self._context, self._clock = resources, context, context.clock
         self._transfer: Transfer | None = None
-        self._configured = bool(resources.config.endpoint.url) and has_archive(resources.directory)
+        self._configured = bool(resources.config.endpoint.url) and resources.archive.exists()
         self._failed_at: float | None = None
-        self._retried_at = time.monotonic()
-        self._keep = ArchiveKeep(resources.spool, resources.directory, resources.config.archive.keep)
+        self._retried_at = self._clock.monotonic()
+        self._keep = ArchiveKeep(resources.spool, resources.directory, resources.config.archive.keep, context.clock)
         self._archive_id = ""
         """The archive's id as an endpoint, once it was opened."""
         self._files = ""
@@ -58,7 +55,7 @@ class ArchiveCopy:
         spool = self._resources.spool
         if not self._configured or self._keep.running:
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._failed_at is not None:
             with spool.reading():
                 stored = spool.safety.archive().problem is not None
@@ -72,16 +69,16 @@ class ArchiveCopy:
             with spool.reading():
                 wanted = not spool.safety.archive().listed or spool.archived.has_pending()
                 known = spool.meta(ARCHIVE_FILES)
-            files = archive_files(self._resources.directory)
+            files = self._resources.archive.files()
             if wanted or files != known:
                 if self._transfer is None:
-                    self._files, self._transfer = files, self._make_transfer()
-                self._transfer.prepare()
+                    self._files = files
+                self.transfer.prepare()
         except ArchiveUnreadable as error:
             self._fail(error)
 
     def _retry(self) -> None:
-        self._retried_at = time.monotonic()
+        self._retried_at = self._clock.monotonic()
         with self._resources.spool.transaction():
             self._resources.spool.archived.retry()
 
@@ -104,10 +101,8 @@ class ArchiveCopy:
             return True
         if self._failed_at is not None or not self._configured or not self._keep.wants_archive():
             return False
-        if self._transfer is None:
-            self._transfer = self._make_transfer()
-        self._keep.compare_next(self._transfer)
-        self._archive_id = self._transfer.archive_id
+        self._keep.compare_next(self.transfer)
+        self._archive_id = self.transfer.archive_id
         if not self._keep.wants_archive():
             self.close()
             self._keep.remove_confirmed()
@@ -125,9 +120,7 @@ class ArchiveCopy:
     def forget(self, session: UUID) -> Receipt:
         """Erase a session in the archive. Raises: ArchiveUnreadable."""
         self._keep.finish(self._archive_id, wait=DROPPING_WAIT)
-        if self._transfer is None:
-            self._transfer = self._make_transfer()
-        return self._transfer.forget(session)
+        return self.transfer.forget(session)
 
     def close(self) -> None:
         """Stop serving the archive; `prepare` serves it again when there is more to copy."""
@@ -138,7 +131,7 @@ class ArchiveCopy:
         spool = self._resources.spool
         with spool.reading():
             copied = spool.safety.archive().listed and not spool.archived.has_pending()
-        files = archive_files(self._resources.directory)
+        files = self._resources.archive.files()
         if copied and self._failed_at is None and files == self._files:
             # Nothing was written since before the list was made, so the list is complete. If these files differ
             # later, another process wrote to the archive. If they differ now, it is listed once more.
@@ -150,22 +143,20 @@ class ArchiveCopy:
         self.close()
         self._keep.close(self._archive_id)
 
-    def _make_transfer(self) -> Transfer:
-        from sessiond.daemon.archive import open_archive  # late: most machines have no archive beside an endpoint
-        from sessiond.transfer import Transfer
+    @property
+    def transfer(self) -> Transfer:
+        """The copy from the archive, which is served when something of it is needed first, and until `close`."""
+        from sessiond.transfer import Transfer  # late: most machines have no archive beside an endpoint
 
-        resources = self._resources
-        return Transfer(
-            self._context,
-            self._client,
-            lambda: open_archive(resources.directory, resources.device.device_id),
-            resources.ingest.masking.twin,  # the capture thread masks at the same time
-        )
+        if self._transfer is None:
+            twin = self._resources.ingest.masking.twin  # the capture thread masks at the same time
+            self._transfer = Transfer(self._context, self._resources.archive.open, twin)
+        return self._transfer
 
     def _fail(self, error: ArchiveUnreadable) -> None:
         """Continue without the archive. What only the archive has is not counted as safe, with the reason."""
         log.error("archive.failed", reason=str(error))
-        self._failed_at = time.monotonic()
+        self._failed_at = self._clock.monotonic()
         self.close()
         with self._resources.spool.transaction():
             self._resources.spool.archived.fail(str(error))

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sessiond.clock import now_ms
+from sessiond.clock import Clock
 from sessiond.config.units import parse_backfill
 from sessiond.errors import EndpointError
 from sessiond.logs import log
@@ -37,8 +36,8 @@ GRACE = 5.0
 class ArchiveKeep:
     """Removes what is older than `keep` ("all", "none", or an age as text), in steps on the upload thread."""
 
-    def __init__(self, spool: Spool, directory: str, keep: str) -> None:
-        self._spool = spool
+    def __init__(self, spool: Spool, directory: str, keep: str, clock: Clock) -> None:
+        self._spool, self._clock = spool, clock
         self._store = os.path.join(directory, ARCHIVE)
         self._age = parse_backfill(keep)
         self._searched_at: float | None = None
@@ -58,9 +57,9 @@ class ArchiveKeep:
         if self._age is None or self.running:
             return False
         if not self._left and not self.confirmed and self._is_due():
-            self._searched_at = time.monotonic()
+            self._searched_at = self._clock.monotonic()
             with self._spool.reading():
-                self._left = self._spool.archived.old(now_ms() - int(self._age * 1000), AT_ONCE)
+                self._left = self._spool.archived.old(self._clock.now_ms() - int(self._age * 1000), AT_ONCE)
         return bool(self._left)
 
     def compare_next(self, transfer: Transfer) -> None:
@@ -132,7 +131,7 @@ class ArchiveKeep:
             self._process = None
 
     def _is_due(self) -> bool:
-        return self._searched_at is None or time.monotonic() - self._searched_at >= EACH_SECONDS
+        return self._searched_at is None or self._clock.monotonic() - self._searched_at >= EACH_SECONDS
 
     def _give_up(self, reason: str) -> None:
         log.warning("archive.kept", reason=reason)

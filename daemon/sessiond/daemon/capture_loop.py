@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import chain
 
 from msgspec.structs import replace
 
-from sessiond.clock import now_ms
 from sessiond.daemon.backlog import Entry, Rank
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.idle import Idle
@@ -89,11 +87,11 @@ class CaptureLoop:
 
         The end of a round is short, so it is no piece of its own.
         """
-        found = self.queue.next(time.monotonic())
+        found = self.queue.next(self._resources.clock.monotonic())
         ended = isinstance(found, Work) and found.lane is Lane.END
         if ended:
             self._end_round()
-            found = self.queue.next(time.monotonic())
+            found = self.queue.next(self._resources.clock.monotonic())
         if isinstance(found, Work):
             self.do(found)
             found = 0.0
@@ -108,7 +106,7 @@ class CaptureLoop:
         while roots := self._resources.watched[scanned:]:
             scanned += len(roots)
             self.add_batch(Batch(rescan=tuple(roots)))
-            while isinstance(work := self.queue.next(time.monotonic()), Work):
+            while isinstance(work := self.queue.next(self._resources.clock.monotonic()), Work):
                 self.do(work)
             self._resources.discover_project_roots(self._watcher)
         return len(self.queue.retries)
@@ -117,8 +115,8 @@ class CaptureLoop:
         """Wait on a full disk. What was not read stays in the tools' files and in the queue."""
         log.error("spool.filled", reason=str(error), free=free_bytes(self._resources.directory))
         self._lock.note(stopped=str(error))
-        until = time.monotonic() + FULL_WAIT
-        while not self._inboxes.capture.stopped and (left := until - time.monotonic()) > 0:
+        until = self._resources.clock.monotonic() + FULL_WAIT
+        while not self._inboxes.capture.stopped and (left := until - self._resources.clock.monotonic()) > 0:
             with suppress(StateFull):  # a scan that can't store its health has queued its files already
                 self.add_batch(self._watcher.wait(left))
 
@@ -134,7 +132,7 @@ class CaptureLoop:
         if asked:
             self.queue.throttle.override()
             self._inboxes.upload.put(Captured())  # the override is for pushing too
-            self.report.scanned_ms = now_ms()
+            self.report.scanned_ms = self._resources.clock.now_ms()
         ours = self.scanner.sources
         for path in {root.root.path for root in batch.rescan if root.owner not in ours} | self._resources.registries:
             self._report_to_main(path)
@@ -163,7 +161,7 @@ class CaptureLoop:
         was_file = self.scanner.forget(path)
         # Only a session's file is queued. Our own spool may be beside the configuration, and must not wake us.
         if locations := self.scanner.locate(path):
-            self.queue.add_change(path, locations[0].path, time.monotonic())
+            self.queue.add_change(path, locations[0].path, self._resources.clock.monotonic())
         # A clean-up deletes thousands of files at once. Only the path of a deleted directory covers others.
         if not was_file and not os.path.lexists(path):
             self.queue.add(self.scanner.forget_below(path))
@@ -204,18 +202,18 @@ class CaptureLoop:
     def _read_files(self, work: Work) -> None:
         """Read entries until it was enough for one turn; a few small ones share a commit."""
         readings, entries = list[Reading](), iter(work.entries)
-        size, until = 0, time.monotonic() + self.slice_seconds
+        size, until = 0, self._resources.clock.monotonic() + self.slice_seconds
         self.queue.throttle.start()
         try:
             for first in entries:
                 group = [self._read(first)] if work.single else self._read_group(chain((first,), entries), until)
                 readings += group
                 size += sum(reading.size for reading in group)
-                if size > SLICE_BYTES or time.monotonic() > until or group[-1].stays_first:
+                if size > SLICE_BYTES or self._resources.clock.monotonic() > until or group[-1].stays_first:
                     break
         finally:
             # Only what was committed: if a commit failed, what it had is still queued and will be read again.
-            self.queue.finish(work, readings, time.monotonic())
+            self.queue.finish(work, readings, self._resources.clock.monotonic())
         # A file that was read while the outbox was full may have been committed after the push that made space.
         self.queue.streams_wait |= can_catch_up(self._resources.ingest)
         if work.throttled:
@@ -238,7 +236,7 @@ class CaptureLoop:
                 if begun != spool.groups:
                     begun, files, size = spool.groups, 1, 0  # what took long was read before this commit began
                 full = size > GROUP_BYTES or files >= GROUP_FILES
-                enough = total > SLICE_BYTES or time.monotonic() > until
+                enough = total > SLICE_BYTES or self._resources.clock.monotonic() > until
                 if full or enough or reading.stays_first or not spool.in_group:
                     break
         return readings
@@ -266,7 +264,7 @@ class CaptureLoop:
             self._news = True  # the upload loop may be idle, and ends the override only when it hears of this
         self._news |= self._idle.sweep(self.turn.live)
         scrub(self._resources.spool)  # another process may have read the log when a session was erased
-        self.queue.idle_due = time.monotonic() + self._idle.left()
+        self.queue.idle_due = self._resources.clock.monotonic() + self._idle.left()
         self.store_report()
         self._lock.note(stopped=None)
         if self._news:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
-from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError
 from sessiond.logs import log
-from sessiond.spool import Spool
+from sessiond.upload import UploadContext
 from sessiond.upload.confirm import confirm
 
 RETRY_SECONDS = 600.0
@@ -17,10 +14,10 @@ RETRY_SECONDS = 600.0
 
 
 class Confirmation:
-    """The comparison. Only the upload thread uses it, when it has nothing to push. `digest` is that of the extents."""
+    """The comparison. Only the upload thread uses it, when it has nothing to push."""
 
-    def __init__(self, spool: Spool, client: ReadClient, machine_id: str, digest: Callable[..., bytes]) -> None:
-        self._start = partial(confirm, spool, client, machine_id, digest)
+    def __init__(self, context: UploadContext) -> None:
+        self._context = context
         self._steps: Iterator[None] | None = None
         self._failed_at: float | None = None
 
@@ -28,7 +25,7 @@ class Confirmation:
         """Send the next request; return whether more follow. A failure is not raised."""
         if self.idle_seconds():
             return False
-        self._steps, self._failed_at = self._steps or self._start(), None
+        self._steps, self._failed_at = self._steps or confirm(self._context), None
         try:
             next(self._steps)
         except StopIteration:
@@ -36,7 +33,7 @@ class Confirmation:
             return False
         except EndpointError as error:
             log.warning("upload.uncompared", reason=str(error))
-            self._steps, self._failed_at = None, time.monotonic()
+            self._steps, self._failed_at = None, self._context.clock.monotonic()
             return False
         return True
 
@@ -48,4 +45,4 @@ class Confirmation:
         """Return the seconds until the next attempt after a failure, 0 if it is due; None if nothing has failed."""
         if self._failed_at is None:
             return None
-        return max(0.0, self._failed_at + RETRY_SECONDS - time.monotonic())
+        return max(0.0, self._failed_at + RETRY_SECONDS - self._context.clock.monotonic())

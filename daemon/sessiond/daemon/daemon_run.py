@@ -19,6 +19,7 @@ from sessiond.daemon.heartbeat import PATIENCE, Heartbeat
 from sessiond.daemon.messages import Cause, ConfigChanged, EraseForgotten, Hold, Message, MoreRoom, Retry, ScanNow
 from sessiond.daemon.notify import ServiceNotifier
 from sessiond.daemon.reporting import record_config_health
+from sessiond.daemon.resources import Opening
 from sessiond.daemon.settings import Settings, change_log, log_warnings, reload_settings
 from sessiond.errors import ConfigError, SpoolDamaged, StateFull
 from sessiond.logs import log
@@ -69,7 +70,7 @@ class DaemonRun:
             throttles=Throttles.of(settings.config.backlog),
             slice=SLICE_OF_FILE,
             config_files=self.config_watch,
-            damaged=handover.damaged,
+            opening=Opening(damaged=handover.damaged),
             main=host.messages,
         )
         self.engine = Engine(settings, host.environ, host.lock, options)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
-from sessiond.clock import now_ms
 from sessiond.config import Token
 from sessiond.daemon import outage
 from sessiond.daemon.messages import Cause
 from sessiond.daemon.resources import Resources
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
-from sessiond.spool import Spool, health
+from sessiond.spool import health
 from sessiond.upload import BatchResult
 
 HEALING_WAIT = 5.0
@@ -25,7 +22,7 @@ class EndpointState:
 
     def __init__(self, resources: Resources, url: str, token: Token | None) -> None:
         """Continue from what an earlier process stored about the same URL."""
-        self._spool: Spool = resources.spool
+        self._spool, self._clock = resources.spool, resources.clock
         endpoint = resources.config.endpoint
         self._setup = outage.setup_digest(url, token, endpoint.ca_file, bytes.fromhex(resources.device.key))
         old = health.read_endpoint(self._spool)
@@ -50,7 +47,7 @@ class EndpointState:
         due = self.health.next_attempt_ms
         if due is None:
             return 0
-        left, now = due - now_ms(), int(time.monotonic() * 1000)
+        left, now = due - self._clock.now_ms(), int(self._clock.monotonic() * 1000)
         if self._due_ms != due:
             self._due_ms, self._due_monotonic_ms = due, now + min(left, LONGEST)
         return min(left, self._due_monotonic_ms - now)
@@ -62,23 +59,27 @@ class EndpointState:
         elif Cause.USER in causes:
             self.health = self.health.replace(next_attempt_ms=None)
         elif Cause.NETWORK in causes:
-            tried_ms = now_ms() - int((time.monotonic() - self._push_started) * 1000)
-            self.health = outage.after_network_change(self.health, tried_ms, now_ms())
+            tried_ms = self._clock.now_ms() - int(self._push_seconds() * 1000)
+            self.health = outage.after_network_change(self.health, tried_ms, self._clock.now_ms())
 
     def start_push(self) -> None:
         """Note the start of a push, for its latency."""
-        self._push_started = time.monotonic()
+        self._push_started = self._clock.monotonic()
 
     def acknowledged(self, size: int) -> None:
         """Store an acknowledgement of `size` bytes, in the transaction of the caller.
 
         A transaction of its own would double the cost of a push.
         """
-        self.health = self._after_success(now_ms()).paced(self.health, size)
+        self.health = self._after_success(self._clock.now_ms()).paced(self.health, size)
         health.write(self._spool, self.health)
 
     def _after_success(self, last_ack_ms: int | None) -> health.EndpointHealth:
-        return outage.after_success(self.health, last_ack_ms, int((time.monotonic() - self._push_started) * 1000))
+        return outage.after_success(self.health, last_ack_ms, int(self._push_seconds() * 1000))
+
+    def _push_seconds(self) -> float:
+        """Return how long the push has taken until now."""
+        return self._clock.monotonic() - self._push_started
 
     def succeeded(self, result: BatchResult, before: health.EndpointHealth) -> None:
         """Update the state after a push that the endpoint answered; `before` is the state before the push."""
@@ -89,12 +90,12 @@ class EndpointState:
                 sessions=result.sessions,
                 segments=result.segments,
                 bytes=result.bytes,
-                seconds=round(time.monotonic() - self._push_started, 3),
+                seconds=round(self._push_seconds(), 3),
             )
         if result.parked:
             log.warning("upload.parked", reason=f"{result.parked} items, see `sessiond queue`")
         if before.failures:
-            since = (now_ms() - (before.failing_since_ms or now_ms())) / 1000
+            since = (self._clock.now_ms() - (before.failing_since_ms or self._clock.now_ms())) / 1000
             log.info("upload.resumed", endpoint=before.url, seconds=round(since, 1))
             if not done:
                 self.health = self._after_success(before.last_ack_ms)
@@ -102,14 +103,14 @@ class EndpointState:
         # An endpoint that contradicts itself in each answer must not keep the loop busy. Stored revisions and starts
         # of generations don't count as progress: healing itself creates them.
         self._healing = self._healing + 1 if result.healed and not result.bytes else 0
-        due = now_ms() + int(HEALING_WAIT * 1000 * self._healing) if self._healing > 2 else None
+        due = self._clock.now_ms() + int(HEALING_WAIT * 1000 * self._healing) if self._healing > 2 else None
         if self.health.next_attempt_ms != due:
             self.health = self.health.replace(next_attempt_ms=due)
             self.store()
 
     def failed(self, error: EndpointError) -> None:
         """Update the state after a failed push, and set the time of the next attempt."""
-        now = now_ms()
+        now = self._clock.now_ms()
         self.health = outage.after_failure(self.health, error, now)
         wait = round(((self.health.next_attempt_ms or now) - now) / 1000, 1)
         if self.health.paused:

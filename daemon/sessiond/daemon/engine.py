@@ -20,10 +20,10 @@ from sessiond.config.units import parse_backfill
 from sessiond.daemon.capture_loop import CaptureLoop
 from sessiond.daemon.config_watch import ConfigWatch
 from sessiond.daemon.messages import Hold, Inbox, Inboxes, Message, Ping, Stop
-from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.resources import Opening, Resources, open_resources
 from sessiond.daemon.settings import Settings
 from sessiond.daemon.throttle import PUSHING, READING, UNLIMITED, Override, Throttle
-from sessiond.errors import SpoolDamaged, StateFull
+from sessiond.errors import StateFull
 from sessiond.ingest import Turn
 from sessiond.logs import hide
 from sessiond.spool.archive_file import ARCHIVE_KEEP, ARCHIVE_LIMIT
@@ -64,8 +64,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of one file that are read before the next file; None reads each file to its end."""
     config_files: ConfigWatch | None = None
     """Files of the configuration to watch as well."""
-    damaged: SpoolDamaged | None = None
-    """Damage that was found while the spool was in use: a check might not find it."""
+    opening: Opening | None = None
+    """How the resources are opened."""
+    target: Target | None = None
+    """The endpoint to push to; None for the configured one, or the built-in archive, which is started."""
     once: bool = False
     """Whether the caller drives the loops once, as `sync` does. Then nothing is watched, and the upload loop is made
     when it is first used: there may be nothing to push."""
@@ -86,7 +88,7 @@ class Engine:
 
         Raises: StateError, ConfigError. Nothing stays open then.
         """
-        options = options or EngineOptions()
+        self._options = options = options or EngineOptions()
         throttles = self._throttles = options.throttles or Throttles.of(UNLIMITED)
         self._settings = settings
         self._threads = [
@@ -97,7 +99,7 @@ class Engine:
         if settings.token is not None:
             hide(settings.token.reveal())
         with ExitStack() as undo:
-            self.resources: Resources = open_resources(settings.config, environ, options.damaged)
+            self.resources: Resources = open_resources(settings.config, environ, options.opening)
             undo.callback(self.resources.close, clean=False)
             self._archive: Archive | None = None
             configured = options.config_files.roots() if options.config_files else []
@@ -129,6 +131,8 @@ class Engine:
         """The configured endpoint, or the built-in archive, which is started. The token is masked in the log."""
         from sessiond.daemon.pusher import Target
 
+        if self._options.target is not None:
+            return self._options.target
         url, token = self._settings.config.endpoint.url, self._settings.token
         if not url:
             from sessiond.daemon.archive import Archive  # late: with an endpoint no subprocess is needed

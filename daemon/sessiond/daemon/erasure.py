@@ -5,15 +5,13 @@ A failure here delays no push: a proxy may allow POST and refuse DELETE.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from uuid import UUID
 
-from sessiond.clock import now_ms
 from sessiond.endpoint.erasure import Receipt
 from sessiond.errors import ArchiveUnreadable, EndpointError
 from sessiond.logs import log
-from sessiond.spool import Spool
+from sessiond.upload import UploadContext
 
 AT_ONCE = 50
 """Sessions that are erased between two pushes."""
@@ -22,20 +20,14 @@ RETRY_SECONDS = 600.0
 
 
 class Erasure:
-    """Sends the requests that erase sessions.
+    """Sends the requests that erase sessions."""
 
-    `at_endpoint` erases a session at the endpoint; None if there is no other endpoint than the built-in archive.
-    `in_archive` erases one in the archive; None if there is no archive.
-    """
-
-    def __init__(
-        self,
-        spool: Spool,
-        at_endpoint: Callable[[UUID], Receipt] | None,
-        in_archive: Callable[[UUID], Receipt] | None,
-    ) -> None:
-        self._spool = spool
-        self._targets = [(False, at_endpoint), (True, in_archive)]
+    def __init__(self, context: UploadContext, in_archive: Callable[[UUID], Receipt] | None) -> None:
+        """`in_archive` erases a session in the archive beside the endpoint; None if there is none."""
+        self._spool, self._clock = context.spool, context.clock
+        at_endpoint = context.reader.forget
+        # Without a configured address, the built-in archive is the endpoint.
+        self._targets = [(False, at_endpoint), (True, in_archive)] if context.address else [(True, at_endpoint)]
         self._failed_at: float | None = None
 
     def step(self) -> bool:
@@ -56,7 +48,7 @@ class Erasure:
         """Return the seconds until the next attempt after a failure, 0 if it is due; None if nothing has failed."""
         if self._failed_at is None:
             return None
-        return max(0.0, self._failed_at + RETRY_SECONDS - time.monotonic())
+        return max(0.0, self._failed_at + RETRY_SECONDS - self._clock.monotonic())
 
     def _erase(self, erase: Callable[[UUID], Receipt], *, archive: bool) -> bool:
         with self._spool.reading():
@@ -71,12 +63,12 @@ class Erasure:
                     continue  # the same request later, whose receipt says when they are gone
                 # Only after the receipt: a kill before this repeats the request, which erases nothing then.
                 with self._spool.transaction():
-                    self._spool.forgotten.confirm(session, now_ms(), archive=archive)
+                    self._spool.forgotten.confirm(session, self._clock.now_ms(), archive=archive)
             if left:
                 raise EndpointError("the endpoint's object store has not deleted all bytes of erased sessions yet")
         except (EndpointError, ArchiveUnreadable) as error:
             log.warning("erasure.failed", reason=str(error))
-            self._failed_at = time.monotonic()
+            self._failed_at = self._clock.monotonic()
             with self._spool.transaction():
                 self._spool.forgotten.fail(str(error), archive=archive)
             return False

@@ -5,17 +5,14 @@ First the revisions of all records and the lengths of all streams, then the byte
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from sessiond.clock import now_ms
-from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
-from sessiond.spool import Spool
 from sessiond.spool.sizes import SIZES, count_sizes, read_sizes
 from sessiond.spool.verification import BEGUN, EACH_MS, RESULT, last_check_ms, read_verification, verification_value
+from sessiond.upload import UploadContext
 from sessiond.upload.read_back import ReadBack, part_of_day, read_back
 from sessiond.upload.verify import apply_comparison, compare
 
@@ -26,38 +23,29 @@ RETRY_SECONDS = 3600.0
 class PeriodicCheck:
     """The check. Only the upload thread uses it, when it has nothing to push.
 
-    `address` is the configured one, "" for the built-in archive. A check of another endpoint does not count.
+    A check of another endpoint than that of the context does not count.
     """
 
-    def __init__(
-        self,
-        spool: Spool,
-        client: ReadClient,
-        machine_id: str,
-        address: str,
-        digest: Callable[..., bytes],
-        is_metered: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`digest` is that of the extents. While the network is metered, no bytes are read."""
-        self._spool, self._client = spool, client
-        self._machine_id, self._address = machine_id, address
-        self._digest, self._is_metered = digest, is_metered
+    def __init__(self, context: UploadContext, is_metered: Callable[[], bool] = lambda: False) -> None:
+        """While the network is metered, no bytes are read."""
+        self._context, self._is_metered = context, is_metered
+        self._spool, self._clock = context.spool, context.clock
         self._steps: Iterator[bool] | None = None
         self._counting: Iterator[None] | None = None
-        sizes = read_sizes(spool.meta(SIZES))
+        sizes = read_sizes(self._spool.meta(SIZES))
         self._counted_ms = 0 if sizes is None else sizes.at_ms
         self._failed_at: float | None = None
-        checked_ms = last_check_ms(spool, address)
+        checked_ms = last_check_ms(self._spool, context.address)
         if checked_ms is None:
             # The first check is a day later: what was pushed just now was acknowledged just now.
-            checked_ms = now_ms()
+            checked_ms = self._clock.now_ms()
             with suppress(StateFull):  # a full disk delays the check, and must not keep the daemon from starting
-                spool.set_meta(BEGUN, f"{address} {checked_ms}")
+                self._spool.set_meta(BEGUN, f"{context.address} {checked_ms}")
         self._checked_ms = checked_ms
 
     def step(self) -> bool:
         """Send the next request of a check that is due; return whether the check goes on. A failure is not raised."""
-        if self._counting is not None or not 0 <= now_ms() - self._counted_ms < EACH_MS:
+        if self._counting is not None or not 0 <= self._clock.now_ms() - self._counted_ms < EACH_MS:
             return self._count()
         if self._steps is None and not self._is_due():
             return False
@@ -68,22 +56,23 @@ class PeriodicCheck:
             self._steps = None
         except EndpointError as error:
             log.warning("verification.failed", reason=str(error))
-            self._steps, self._failed_at = None, time.monotonic()
+            self._steps, self._failed_at = None, self._clock.monotonic()
         return False
 
     def _compare(self) -> Iterator[bool]:
         """Compare, and yield True after each request. What the endpoint lacks is pushed after the last one."""
-        for result in compare(self._spool, self._client, self._machine_id):
+        context = self._context
+        for result in compare(context.spool, context.reader, context.machine_id):
             if not result.done:
                 yield True
         # Before bytes are read: if that fails, the lists need not be compared again before tomorrow.
-        self._checked_ms = now_ms()
-        apply_comparison(self._spool, result, self._address, self._checked_ms)
+        self._checked_ms = self._clock.now_ms()
+        apply_comparison(self._spool, result, context.address, self._checked_ms)
         log.info("verification.ended", sessions=len(result.sessions), incomplete=len(result.incomplete))
         read = ReadBack()
         if not self._is_metered():
             budget = part_of_day(self._spool)
-            for read in read_back(self._spool, self._client, self._machine_id, self._digest, budget):  # noqa: B007
+            for read in read_back(context, budget):  # noqa: B007
                 yield True
             last = read_verification(self._spool.meta(RESULT))
             if last is not None:
@@ -94,13 +83,13 @@ class PeriodicCheck:
 
     def _count(self) -> bool:
         """Count a part of what was captured, for `status`; return whether there is more to count or to compare."""
-        self._counting = self._counting or count_sizes(self._spool, now_ms())
+        self._counting = self._counting or count_sizes(self._spool, self._clock.now_ms())
         for _ in self._counting:
             return True
-        self._counting, self._counted_ms = None, now_ms()
+        self._counting, self._counted_ms = None, self._clock.now_ms()
         return self._is_due()
 
     def _is_due(self) -> bool:
-        if self._failed_at is not None and time.monotonic() - self._failed_at < RETRY_SECONDS:
+        if self._failed_at is not None and self._clock.monotonic() - self._failed_at < RETRY_SECONDS:
             return False
-        return not 0 <= now_ms() - self._checked_ms < EACH_MS
+        return not 0 <= self._clock.now_ms() - self._checked_ms < EACH_MS

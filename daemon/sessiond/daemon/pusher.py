@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
-from sessiond.clock import now_ms
 from sessiond.config import Token
 from sessiond.daemon.archive_copy import ArchiveCopy
 from sessiond.daemon.backlog import RECENT_MS
@@ -24,6 +24,7 @@ from sessiond.device import installation
 from sessiond.endpoint.erasure import FORGET
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
+from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError, StateFull, Unreachable
 from sessiond.ingest.backlog import can_catch_up
 from sessiond.logs import log
@@ -31,12 +32,17 @@ from sessiond.restored import RestoredSessions
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 from sessiond.upload.forgotten import learn_forgotten
 
+if TYPE_CHECKING:
+    import httpx
+
 
 class Target(msgspec.Struct, frozen=True):
-    """The address to push to."""
+    """The endpoint to push to."""
 
     url: str
     token: Token | None
+    network: httpx.BaseTransport | None = None
+    """Replaces the connection to the network."""
 
 
 class Pusher:
@@ -56,34 +62,29 @@ class Pusher:
             target.token.reveal() if target.token else None,
             device_id=resources.device.device_id,
             timeout=endpoint.timeout,
-            ca_file=endpoint.ca_file or None,
+            transport=make_transport(target.url, endpoint.ca_file or None, network=target.network),
         )
-        self.retrying = RetryingClient(self.client, sleep=sleep)
-        self._context = UploadContext(
+        self.retrying = RetryingClient(self.client, sleep=sleep, monotonic=resources.clock.monotonic)
+        self.context = UploadContext(
             spool=spool,
             client=self.retrying,
+            reader=self.client,
             machine_id=resources.machine_id,
             device_id=resources.device.device_id,
             restored=RestoredSessions(resources.directory),
             installation=installation(resources.directory),
             runs=begin_run(spool),
-            now_ms=now_ms,
+            digest=resources.ingest.digest,
+            clock=resources.clock,
             settled=self._settled,
             address=endpoint.url,
         )
         unbind_changed_endpoint(spool, endpoint.url)
-        self.archive = ArchiveCopy(resources, self._context, self.client)
-        forget = self.client.forget
-        self.erasure = (
-            Erasure(spool, forget, self.archive.forget if self.archive.exists else None)
-            if endpoint.url
-            else Erasure(spool, None, forget)  # the built-in archive is the endpoint
-        )
+        self.archive = ArchiveCopy(resources, self.context)
+        self.erasure = Erasure(self.context, self.archive.forget if self.archive.exists else None)
+        self.check = PeriodicCheck(self.context, throttle.spares_network)
+        self.confirmation = Confirmation(self.context)
         self._earliest = 0.0
-        self.check = PeriodicCheck(
-            spool, self.client, resources.machine_id, endpoint.url, resources.ingest.digest, throttle.spares_network
-        )
-        self.confirmation = Confirmation(spool, self.client, resources.machine_id, resources.ingest.digest)
         self.state = EndpointState(resources, target.url, target.token)
 
     def try_sooner(self, causes: set[Cause]) -> None:
@@ -97,32 +98,26 @@ class Pusher:
 
     def push(self) -> BatchResult:
         """Push one batch. A failure is stored in the spool with the time of the next attempt, and is not raised."""
-        before, began = self.state.health, time.monotonic()
-        self.state.start_push()
-        learned = 0
         try:
-            if self.retrying.must_identify():
-                bind(self._context)
-                if FORGET in self.retrying.features:
-                    learned = learn_forgotten(self._context.spool, self.client.forgotten, now_ms())
-                with self._resources.spool.transaction():
-                    learned += self._resources.spool.forgotten.expire(now_ms())
-                self.archive.prepare()
-            result = self._push_next()
-            result = replace(result, forgotten=result.forgotten + learned)
-            if self.erasure.step() or (not result.more and self.archive.drop_old()):
-                result = replace(result, more=True)
-            elif not self.archive.pending():
-                self.archive.close()  # an erasure may have opened it
-                if not result.more and (self.confirmation.step() or (not self.throttled and self.check.step())):
-                    result = replace(result, more=True)
-            self._resources.spool.shrink()
+            return self.attempt()
         except EndpointError as error:
             self.fail(error)
-            return BatchResult()
         except StateFull as error:
             self.fail(Unreachable(str(error), hint=error.hint))
-            return BatchResult()
+        return BatchResult()
+
+    def attempt(self) -> BatchResult:
+        """Push one batch, whatever failed before.
+
+        Raises: EndpointError, StateFull; what was not acknowledged stays in the outbox.
+        """
+        before, began = self.state.health, self.context.clock.monotonic()
+        self.state.start_push()
+        learned = self._identify() if self.retrying.must_identify() else 0
+        result = self._push_next()
+        more = self._step_others(idle=not result.more) or result.more
+        result = replace(result, forgotten=result.forgotten + learned, more=more)
+        self._resources.spool.shrink()
         if result.healed:
             log.info("upload.healed", streams=result.healed)
         # Varied, so that devices that began together, as after an outage, do not push together each time.
@@ -130,10 +125,33 @@ class Pusher:
         self.state.succeeded(result, before)
         return result
 
+    def _identify(self) -> int:
+        """Ask which endpoint answers and what the user erased there; return how many erased sessions are new here."""
+        spool, now_ms, learned = self.context.spool, self.context.clock.now_ms(), 0
+        bind(self.context)
+        if FORGET in self.retrying.features:
+            learned = learn_forgotten(spool, self.client.forgotten, now_ms)
+        with spool.transaction():
+            learned += spool.forgotten.expire(now_ms)
+        self.archive.prepare()
+        return learned
+
+    def _step_others(self, *, idle: bool) -> bool:
+        """Do one step of what is done between two pushes; return whether more follows.
+
+        `idle`: nothing is left to push. Comparisons wait for that, and erasing does not.
+        """
+        if self.erasure.step() or (idle and self.archive.drop_old()):
+            return True
+        if self.archive.pending():
+            return False
+        self.archive.close()  # an erasure may have opened it
+        return idle and (self.confirmation.step() or (not self.throttled and self.check.step()))
+
     def erase(self) -> None:
         """Erase forgotten sessions at the endpoint and in the archive, and push nothing. A failure is stored."""
         try:
-            bind(self._context)
+            bind(self.context)
         except EndpointError as error:
             self.fail(error)
             with self._resources.spool.transaction():
@@ -149,7 +167,7 @@ class Pusher:
 
     def pace_left(self) -> float:
         """Return the seconds until the endpoint wants the next push; 0 if at once."""
-        return max(self._earliest - time.monotonic(), 0.0) if self.retrying.push_interval else 0.0
+        return max(self._earliest - self.context.clock.monotonic(), 0.0) if self.retrying.push_interval else 0.0
 
     def idle_seconds(self) -> float | None:
         """Return the seconds until the next push is due; None if only another thread can give a reason for one."""
@@ -179,7 +197,7 @@ class Pusher:
 
     def _push_next(self) -> BatchResult:
         """Push a batch: recent sessions of the archive, then the outbox, then the rest of the archive."""
-        since_ms = now_ms() - RECENT_MS
+        since_ms = self.context.clock.now_ms() - RECENT_MS
         if self.archive.pending(since_ms):
             try:
                 return self._copied(self.archive.step(since_ms=since_ms))
@@ -207,16 +225,16 @@ class Pusher:
         self.state.set_waits(throttle.reason if backlog else None)
         if not backlog:
             # The limit on time excludes what joined the backlog since the check.
-            result = upload(self._context, since_ms=since_ms, live_ms=since_ms)
+            result = upload(self.context, since_ms=since_ms, live_ms=since_ms)
             if not result.more:
                 throttle.finish_backlog()
             return result
         if self.throttled or throttle.limits_upload:
-            result = upload(self._context, since_ms=since_ms, live_ms=since_ms)
+            result = upload(self.context, since_ms=since_ms, live_ms=since_ms)
             if self.throttled or result.more or result.sessions or result.segments:
                 return result
         before = self.client.sent_bytes
-        result = upload(self._context, live_ms=since_ms, size=throttle.batch_size(BATCH_BYTES))
+        result = upload(self.context, live_ms=since_ms, size=throttle.batch_size(BATCH_BYTES))
         throttle.record_sent(self.client.sent_bytes - before)
         return result
 

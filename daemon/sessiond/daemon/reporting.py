@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Container
 
 from sessiond.config import Loaded
@@ -24,7 +23,8 @@ class CaptureReport:
     """Seconds between two writes of a backlog's progress: each write has all roots, some 50 KB."""
 
     def __init__(self, resources: Resources, scanner: Scanner, queue: WorkQueue) -> None:
-        self._spool, self._scanner, self._queue = resources.spool, scanner, queue
+        self._spool, self._clock = resources.spool, resources.clock
+        self._scanner, self._queue = scanner, queue
         self._roots = RootHealths(scanner.sources)
         self._health = CaptureHealth(pid=os.getpid(), machine_id=resources.machine_id)
         self._written = -math.inf
@@ -59,10 +59,11 @@ class CaptureReport:
             sessionless_bytes=queue.postponed.sessionless.size,
             roots=self._roots.of(states),
         )
-        if made != self._health and not (self._is_progress(made) and time.monotonic() - self._written < self.interval):
+        now = self._clock.monotonic()
+        if made != self._health and not (self._is_progress(made) and now - self._written < self.interval):
             write(self._spool, made)
             log_root_changes(self._health, made)
-            self._health, self._written = made, time.monotonic()
+            self._health, self._written = made, now
 
     def _is_progress(self, made: CaptureHealth) -> bool:
         """Return whether only the rest of the backlog differs from what was stored."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 
 import msgspec
 
-from sessiond.clock import now_ms
+from sessiond.clock import Clock
 from sessiond.config import Config, read_token, state_dir
+from sessiond.daemon.built_in_archive import BuiltInArchive
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
 from sessiond.errors import SpoolDamaged, StateError, StateFull, Unsafe
 from sessiond.ingest import IngestContext
@@ -49,6 +50,9 @@ class Resources(msgspec.Struct, kw_only=True):
     """The roots named by the tools and the configuration."""
     ingest: IngestContext
     environ: Mapping[str, str]
+    archive: BuiltInArchive
+    """The archive beside the configured endpoint; there may be none."""
+    clock: Clock = msgspec.field(default_factory=Clock)
     directories: list[str] = []
     """The working directories named by sessions, read when there were `counted` sessions."""
     counted: int = 0
@@ -88,7 +92,8 @@ class Resources(msgspec.Struct, kw_only=True):
         if removed:
             with self.spool.transaction():
                 for file in removed:
-                    self.spool.catalog.save_file(msgspec.structs.replace(file, trouble=None, gone_ms=now_ms()))
+                    gone = msgspec.structs.replace(file, trouble=None, gone_ms=self.clock.now_ms())
+                    self.spool.catalog.save_file(gone)
 
     def _report_link(self, tool: str, path: str, trouble: str) -> None:
         """Store why a link is not followed, for `sources` and `status`."""
@@ -155,25 +160,66 @@ class Resources(msgspec.Struct, kw_only=True):
             self.spool.close()
 
 
-def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDamaged | None = None) -> Resources:
-    """Open the spool and find the roots. The caller holds the lock. A damaged spool is set aside and rebuilt.
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """How resources are opened, besides the configuration. Tests replace what depends on the system."""
 
-    `damaged` is damage that was found while the spool was in use: a check might not find it.
+    clock: Clock = msgspec.field(default_factory=Clock)
+    open_spool: Callable[[str], Spool] = Spool
+    """Opens the spool in a state directory. Raises: StateError."""
+    settle_ms: int = 1000
+    """As in IngestContext."""
+    archive: BuiltInArchive | None = None
+    """None: the one in the state directory."""
+    damaged: SpoolDamaged | None = None
+    """Damage that was found while the spool was in use: a check might not find it."""
+
+
+def open_resources(config: Config, environ: Mapping[str, str], opening: Opening | None = None) -> Resources:
+    """Open the spool and find the roots. The caller holds the lock. A damaged spool is set aside and rebuilt.
 
     Raises: StateError (SpoolTooNew among them), ConfigError.
     """
+    opening = opening or Opening()
     directory = state_dir(config)
     device = identify(directory)
-    machine_id = config.machine_id or device.machine_id
     terms = terms_of(config, environ, device)
-    spool = _open_spool(directory, damaged)
+    spool = _open_spool(directory, opening)
     with suppress(StateFull):  # a full disk; the next start notes it
-        note_host(spool, hostname(), machine_identity(), now_ms())
+        note_host(spool, hostname(), machine_identity(), opening.clock.now_ms())
     roots = find_roots(config, environ)
-    context = IngestContext(
+    context = _ingest_context(config, environ, spool, roots, terms, opening)
+    _apply_policy(context)
+    resources = Resources(
+        config=config,
+        directory=directory,
+        device=device,
+        machine_id=context.machine_id,
+        spool=spool,
+        roots=roots,  # the same list as in the context: what is added later is captured too
+        listed_roots=list(roots),
+        ingest=context,
+        environ=environ,
+        archive=opening.archive or BuiltInArchive(directory, device.device_id),
+        clock=opening.clock,
+    )
+    resources.discover_project_roots()
+    return resources
+
+
+def _ingest_context(
+    config: Config,
+    environ: Mapping[str, str],
+    spool: Spool,
+    roots: list[tuple[Source, Root]],
+    terms: Terms,
+    opening: Opening,
+) -> IngestContext:
+    directory, now_ms = state_dir(config), opening.clock.now_ms
+    device = identify(directory)
+    return IngestContext(
         spool=spool,
         roots=roots,
-        machine_id=machine_id,
+        machine_id=config.machine_id or device.machine_id,
         dormant=[*find_roots(config, environ, enabled=False), *find_side_roots(config, environ)],
         digest=Digest(device.seed),
         pins=Pins(os.path.join(directory, "pins")),
@@ -185,24 +231,11 @@ def open_resources(config: Config, environ: Mapping[str, str], damaged: SpoolDam
         restored=RestoredSessions(directory),
         exclusion=Exclusion(config.exclude, environ.get("HOME") or os.path.expanduser("~")),
         oldest_ms=oldest_ms(spool, config.backfill, min(now_ms(), first_start_ms(directory))),
+        settle_ms=opening.settle_ms,
         side_file_max_bytes=config.side_file_max_bytes,
         here_ms=here_ms(spool, installation(directory), now_ms()),
         records_only=frozenset(source.tool for source, _ in roots if not _keeps_transcripts(config, source.tool)),
     )
-    _apply_policy(context)
-    resources = Resources(
-        config=config,
-        directory=directory,
-        device=device,
-        machine_id=machine_id,
-        spool=spool,
-        roots=roots,
-        listed_roots=list(roots),
-        ingest=context,
-        environ=environ,
-    )
-    resources.discover_project_roots()
-    return resources
 
 
 def _apply_policy(context: IngestContext) -> None:
@@ -236,12 +269,12 @@ def _keeps_transcripts(config: Config, tool: str) -> bool:
     return config.transcripts and (settings is None or settings.transcripts)
 
 
-def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
+def _open_spool(directory: str, opening: Opening) -> Spool:
     rebuilt = None
     try:
-        if damaged is not None:
-            raise damaged
-        spool = Spool(directory)
+        if opening.damaged is not None:
+            raise opening.damaged
+        spool = opening.open_spool(directory)
         with spool.reading():
             known = spool.catalog.count()
         if spool.meta(CLEAN) is None and known:
@@ -251,11 +284,11 @@ def _open_spool(directory: str, damaged: SpoolDamaged | None) -> Spool:
         log.error("spool.rebuilt", path=rebuilt, reason=str(error))
         for path in damaged_spools.drop_damaged(directory):
             log.warning("spool.removed", path=path)
-        spool = Spool(directory)
+        spool = opening.open_spool(directory)
     if rebuilt is not None:
         with spool.transaction():
             # Before anything is captured: the tools' files still have the sessions that the user erased.
             spool.forgotten.put_rows(damaged_spools.read_tombstones(rebuilt))
-            spool.set_meta(REBUILT, str(now_ms()))
+            spool.set_meta(REBUILT, str(opening.clock.now_ms()))
     spool.set_meta(CLEAN, None)
     return spool

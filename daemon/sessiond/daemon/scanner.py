@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 
 import msgspec
 
 from sessiond.cleanup import due_before
-from sessiond.clock import now_ms
 from sessiond.daemon.backlog import Entry
 from sessiond.daemon.inventory import (
     Change,
@@ -51,7 +49,7 @@ class Scanner:
     """Files and directories at which a scan looks in directories that are passed over; the next scan goes on."""
 
     def __init__(self, resources: Resources, watcher: Watcher) -> None:
-        self._resources, self._watcher = resources, watcher
+        self._resources, self._watcher, self._clock = resources, watcher, resources.clock
         self._index = Index(resources.roots)
         self.inventory: Inventory = {}
         """The stat of each file when it was last read or queued."""
@@ -80,13 +78,13 @@ class Scanner:
 
     def scan(self, roots: Collection[WatchedRoot]) -> ScanResult:
         """Scan roots; return the files that changed without an event, and those that vanished."""
-        began, first = time.monotonic(), self.counts is None
+        began, first = self._clock.monotonic(), self.counts is None
         if self._resources.apply_exclusions() or first:
             self.inventory = load_inventory(self._resources.spool)
         seen, changed = self._compare(roots)
         environ = self._resources.environ
-        due = due_before(environ, now_ms()) if changed else {}
-        found = list(entries(changed, self.inventory, self._index, now_ms(), due))
+        due = due_before(environ, self._clock.now_ms()) if changed else {}
+        found = list(entries(changed, self.inventory, self._index, self._clock.now_ms(), due))
         self.inventory |= {each.path: each.fingerprint for each in changed}
         gone = [path for path in self.inventory if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
@@ -97,7 +95,10 @@ class Scanner:
             self.counts = counts._replace(unrecognized=counts.unrecognized + self._passed_over)
             self._resources.release_memory()
             log.debug(
-                "watch.rescanned", files=len(seen), changed=len(changed), seconds=round(time.monotonic() - began, 3)
+                "watch.rescanned",
+                files=len(seen),
+                changed=len(changed),
+                seconds=round(self._clock.monotonic() - began, 3),
             )
         self.project_search_due = True
         return ScanResult(found, gone, self._live_sessions())
@@ -117,9 +118,10 @@ class Scanner:
             passed_over += stats.passed_over
             # What was captured through a link is gone only if it is not there either.
             pending += self._resources.follow_links(root, stats.links, self._watcher)
-        if time.monotonic() - self._search_began >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
+        now = self._clock.monotonic()
+        if now - self._search_began >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
             self._search, self._search_found = FurtherSearch(passed_over), Counter()
-            self._search_began = time.monotonic()
+            self._search_began = now
         return seen, changed
 
     def _search_further(self) -> bool:

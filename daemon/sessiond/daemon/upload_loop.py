@@ -6,6 +6,7 @@ import time
 
 from sessiond.daemon.messages import ConfigChanged, EraseForgotten, Hold, Inboxes, MoreRoom, Retry
 from sessiond.daemon.pusher import Pusher
+from sessiond.upload import BatchResult
 
 PAUSED_CHECK = 900.0
 """Seconds between two checks whether the user's pause has ended. Its end wakes the loop anyway."""
@@ -61,11 +62,15 @@ class UploadLoop:
     def push_all(self) -> bool:
         """Push one batch; return whether more can be pushed at once."""
         result = self.pusher.push()
+        self.notify_capture(result)
+        return result.more and self.pusher.state.health.next_attempt_ms is None
+
+    def notify_capture(self, result: BatchResult) -> None:
+        """Send the capture loop what follows for it from a push."""
         if result.forgotten:
             self._inboxes.capture.put(EraseForgotten())
         if self.pusher.makes_room():
             self._inboxes.capture.put(MoreRoom())
-        return result.more and self.pusher.state.health.next_attempt_ms is None
 
     def last_push(self) -> None:
         """Push once more before the end, if the last push succeeded. The rest stays in the outbox."""

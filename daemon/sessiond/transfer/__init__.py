@@ -45,19 +45,16 @@ Step = tuple[SessionCopy, wire.Push | None]
 class Transfer:
     """Copies in batches, on the upload thread.
 
-    `endpoint` is a client that may read from the configured endpoint. `open_archive` serves the archive and returns a
-    client for it; it is called once there is work. `close` ends both.
+    `open_archive` serves the archive and returns a client for it; it is called once there is work. `close` ends both.
     """
 
     def __init__(
         self,
         context: UploadContext,
-        endpoint: ReadClient,
         open_archive: Callable[[], ReadClient],
         make_masking: Callable[[], Masking],
     ) -> None:
         self._context = context
-        self._endpoint = endpoint
         self._open_archive = open_archive
         self._make_masking = make_masking
         self._archive: ReadClient | None = None
@@ -142,7 +139,7 @@ class Transfer:
 
     def _session_copier(self) -> SessionCopier:
         if self._copier is None:
-            self._copier = SessionCopier(self._context, self._reader(), self._endpoint, self._make_masking())
+            self._copier = SessionCopier(self._context, self._reader(), self._make_masking())
         return self._copier
 
     def _list(self) -> None:
@@ -199,7 +196,7 @@ class Transfer:
             self._tries.pop(copy.session, None)
         elif copy.forgotten:
             # The user erased it at the endpoint. The archive erases it next; until then it is not copied again.
-            self._context.spool.forgotten.learn(str(copy.session.session), self._context.now_ms())
+            self._context.spool.forgotten.learn(str(copy.session.session), self._context.clock.now_ms())
             archived.remove(copy.session)
         elif copy.refused is not None:
             archived.refuse(copy.session, copy.refused)

@@ -43,12 +43,11 @@ class SessionCopy(msgspec.Struct):
 class SessionCopier:
     """Compares sessions of the archive with the endpoint."""
 
-    def __init__(self, context: UploadContext, archive: ReadClient, endpoint: ReadClient, masking: Masking) -> None:
+    def __init__(self, context: UploadContext, archive: ReadClient, masking: Masking) -> None:
         self._context = context
         self._archive = archive
-        self._endpoint = endpoint
         self._masking = masking
-        self._reader = StreamReader(archive, endpoint, masking)
+        self._reader = StreamReader(archive, context.reader, masking)
 
     def pushes(self, copy: SessionCopy) -> Iterator[wire.Push]:
         """Iterate over the lines that complete a session at the endpoint: its record, then its streams.
@@ -91,7 +90,7 @@ class SessionCopier:
         stored, streams = self._stored(session)
         try:
             if stored is not None:
-                known = self._endpoint.session(session.machine_id, session.session)
+                known = self._context.reader.session(session.machine_id, session.session)
                 if known.revision < stored.revision:
                     return False
             if not self._ask(copy, [each for each in streams if each.generations]):
@@ -132,7 +131,7 @@ class SessionCopier:
         if isinstance(error, ArchiveUnreadable):
             self._archive.about()
         elif copy.asked:
-            self._endpoint.about()
+            self._context.reader.about()
         else:
             raise error
         copy.refused = error.message

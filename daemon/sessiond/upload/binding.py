@@ -56,7 +56,7 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
     each time, a second detection within COMPARE_MS has its effect at the next `bind`.
     """
     restored = False
-    spool, now_ms, last = context.spool, context.now_ms(), context.spool.meta(LAST_BATCH)
+    spool, now_ms, last = context.spool, context.clock.now_ms(), context.spool.meta(LAST_BATCH)
     if previous not in (msgspec.UNSET, last) and previous not in expected_batch_names(context):
         if last is not None:
             _check_history(context, previous, returning=False)
@@ -86,7 +86,7 @@ def _check_history(context: UploadContext, batch: str | msgspec.UnsetType | None
 
     `returning`: another endpoint was used before, perhaps long ago. Then an unknown batch is no sign of a copy.
     """
-    spool, now_ms = context.spool, context.now_ms()
+    spool, now_ms = context.spool, context.clock.now_ms()
     if not isinstance(batch, str) or spool.catalog.has_batch(batch):
         return
     diverged = health.read_copies(spool).diverged_ms

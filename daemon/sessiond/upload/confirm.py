@@ -12,22 +12,23 @@ from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import NotFound, Refused
 from sessiond.logs import log
 from sessiond.reader import Extent
-from sessiond.spool import Spool
 from sessiond.spool.confirmation import UNCERTAIN, Confirmations, Unconfirmed
 from sessiond.spool.verification import UNREADABLE
+from sessiond.upload.context import UploadContext
 
 ATTEMPTS = 2
 """Comparisons that have to find a difference before bytes count as lost: a proxy may have answered once."""
 
 
-def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[..., bytes]) -> Iterator[None]:
+def confirm(context: UploadContext) -> Iterator[None]:
     """Compare unconfirmed streams one after another; yield after each request.
 
-    `digest` is that of the extents. What is equal counts as acknowledged, and what differs counts as lost. A token that
-    only pushes can't read the bytes: then nothing is known of them, and they go on waiting.
+    What is equal counts as acknowledged, and what differs counts as lost. A token that only pushes can't read the
+    bytes: then nothing is known of them, and they go on waiting.
 
     Raises: Refused if the token can't read, EndpointError.
     """
+    spool = context.spool
     confirmations = Confirmations(spool.connection)
     while True:
         with spool.reading():
@@ -38,7 +39,7 @@ def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[
         most, refused = 0, None
         for _ in range(ATTEMPTS):
             try:
-                for equal in count_equal(client, machine_id, found, extents, digest):
+                for equal in count_equal(context.reader, context.machine_id, found, extents, context.digest):
                     most, refused = max(most, equal), None
                     yield
             except NotFound:
@@ -49,7 +50,7 @@ def confirm(spool: Spool, client: ReadClient, machine_id: str, digest: Callable[
                 break
             # A login page, a stray 404 or a token that is refused for a minute are no answer about bytes: they fail
             # here too, and the comparison is repeated later.
-            client.offsets(machine_id, [wire.StreamKey(session=found.session, stream=found.name)])
+            context.reader.offsets(context.machine_id, [wire.StreamKey(session=found.session, stream=found.name)])
         if refused is not None:
             spool.set_meta(UNREADABLE, str(refused))
             raise refused

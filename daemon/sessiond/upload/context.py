@@ -9,7 +9,10 @@ from uuid import UUID
 
 import msgspec
 
+from sessiond.clock import Clock
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
+from sessiond.reader import Digest
 from sessiond.restored import RestoredSessions
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
@@ -60,13 +63,18 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadContext(msgspec.Struct, kw_only=True):
-    """What uploading works with."""
+    """What the push thread works with."""
 
     spool: Spool
     client: RetryingClient
+    """Pushes to the endpoint."""
+    reader: ReadClient
+    """Reads from the endpoint and erases there, over the same connection."""
     machine_id: str
     device_id: UUID
-    now_ms: Callable[[], int]
+    digest: Digest
+    """Computes the digests of the extents."""
+    clock: Clock = msgspec.field(default_factory=Clock)
     settled: Callable[[BatchResult], None] = lambda _: None
     """Called inside the transaction that removes a batch from the outbox."""
     address: str

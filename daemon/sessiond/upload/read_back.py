@@ -5,14 +5,13 @@ A list of lengths does not show that bytes are still what they were. Only the by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint import wire
-from sessiond.endpoint.read_client import ReadClient
 from sessiond.errors import EndpointError, NotFound, Refused
 from sessiond.reader import Extent
 from sessiond.spool import Spool
@@ -20,6 +19,7 @@ from sessiond.spool.confirmation import Confirmations, Unconfirmed
 from sessiond.spool.sizes import SIZES, read_sizes
 from sessiond.spool.verification import Claim, Claims
 from sessiond.upload.confirm import ATTEMPTS, count_equal
+from sessiond.upload.context import UploadContext
 
 CURSOR = "verification.cursor"
 """Meta key: the stream and the offset up to which bytes were read, of the current round."""
@@ -45,9 +45,7 @@ def part_of_day(spool: Spool) -> int:
     return min(max(captured // DAYS, LEAST), MOST)
 
 
-def read_back(
-    spool: Spool, client: ReadClient, machine_id: str, digest: Callable[..., bytes], budget: int
-) -> Iterator[ReadBack]:
+def read_back(context: UploadContext, budget: int) -> Iterator[ReadBack]:
     """Compare the next `budget` bytes; yield after each request the result so far. A round ends with the last stream.
 
     A stream that differs is not called safe any more: the tool's file is pushed again as a new generation. Without the
@@ -55,6 +53,7 @@ def read_back(
 
     Raises: EndpointError.
     """
+    spool = context.spool
     result, at, left = ReadBack(), _cursor(spool), budget
     try:
         while left > 0:
@@ -63,7 +62,7 @@ def read_back(
                 at = 0, 0
                 break
             end = part.start
-            for end in _compare(client, machine_id, part, digest):  # noqa: B007 - the last one counts
+            for end in _compare(context, part):  # noqa: B007 - the last one counts
                 yield result
             result.read_bytes += end - part.start
             left -= max(end - part.start, REQUEST)
@@ -122,9 +121,10 @@ def _next_part(spool: Spool, at: tuple[int, int], budget: int) -> _Part | None:
     return _Part(claim=claim, stream=claim.stream, start=start, extents=chosen)
 
 
-def _compare(client: ReadClient, machine_id: str, part: _Part, digest: Callable[..., bytes]) -> Iterator[int]:
+def _compare(context: UploadContext, part: _Part) -> Iterator[int]:
     """Read a part; yield after each request up to where it is equal, the last time finally."""
     claim, most = part.claim, part.start
+    client, machine_id, digest = context.reader, context.machine_id, context.digest
     session = UUID(claim.session)
     stored = Unconfirmed(
         stream=part.stream, session=session, name=claim.name, generation=claim.generation, length=part.end

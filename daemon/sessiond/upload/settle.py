@@ -135,7 +135,7 @@ def _forget(context: UploadContext, item: Item) -> None:
     machine has.
     """
     session = session_of(item)
-    context.spool.forgotten.learn(session, context.now_ms())
+    context.spool.forgotten.learn(session, context.clock.now_ms())
     context.spool.outbox.park_all(session, REASON)
 
 
@@ -182,7 +182,7 @@ def _solve_session(context: UploadContext, item: SessionState, problem: wire.Pro
         park(context, item, f"the endpoint's revision {problem.revision} exceeds the allowed range")
         return Outcome.PARKED
     if problem.type == "stale":
-        context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.now_ms())
+        context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.clock.now_ms())
         return Outcome.HEALED
     park(context, item, problem.detail or problem.title)
     return Outcome.PARKED

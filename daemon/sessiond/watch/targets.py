@@ -95,6 +95,8 @@ class _Directories:
         self._resolved: dict[str, str] = {}
         self._present: dict[str, bool] = {}
         self._readable: dict[str, bool] = {}
+        self._ancestors: dict[str, str] = {}
+        """The nearest existing directory, for each directory above a missing root."""
 
     def resolve(self, path: str) -> str:
         """Return a path without symbolic links, as os.path.realpath() does."""
@@ -128,10 +130,11 @@ class _Directories:
 
     def ancestor(self, resolved: str) -> str:
         """Return the nearest existing directory above a path."""
-        path = os.path.dirname(resolved)
-        while not self.present(path) and path != os.path.dirname(path):
-            path = os.path.dirname(path)
-        return path
+        parent = os.path.dirname(resolved)
+        if parent not in self._ancestors:
+            there = self.present(parent) or parent == resolved
+            self._ancestors[parent] = parent if there else self.ancestor(parent)
+        return self._ancestors[parent]
 
 
 def _aim(watched: WatchedRoot, resolved: str, directories: _Directories) -> tuple[RootState, str | None, WatchScope]:

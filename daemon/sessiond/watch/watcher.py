@@ -239,7 +239,8 @@ class Watcher:
         present = state.mode in (WatchMode.WATCHED, WatchMode.POLLED)
         if present and target is not None and target.scope is WatchScope.TREE and self._adapter.holds(target):
             state = self._check_coverage(target, stats, state)
-        self._states = {**self._states, watched: state}
+        if state != self._states[watched]:  # what is derived from the states is made again
+            self._states = {**self._states, watched: state}
 
     def _check_coverage(self, target: WatchTarget, stats: ScanStats, state: RootState) -> RootState:
         """Return the state of a root after comparing the directories of a scan with those that the kernel watches."""

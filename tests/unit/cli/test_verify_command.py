@@ -12,11 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from sessiond import zstd
 from sessiond.cli import main
 from sessiond.config import Config
-from sessiond.daemon import periodic_check
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.privacy import Masking, read_terms
@@ -234,14 +234,13 @@ def test_a_token_that_only_pushes_compares_transcripts(
     assert problems(harness, capsys, OTHER, **token) == []
 
 
-def test_the_daemon_compares_once_a_day(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_compares_once_a_day(harness: DaemonHarness) -> None:
     """In one request for a page of sessions and one for each stream, between two pushes. What is missing is pushed."""
-    monkeypatch.setattr(periodic_check, "now_ms", lambda: harness.now_ms)
     capture(harness)
     lose(harness, RECORD, *BYTES)
 
     def check(address: str) -> int:
-        checking = PeriodicCheck(harness.spool, harness.client, "testbox", address, harness.ingesting.digest)
+        checking = PeriodicCheck(replace(harness.uploading, address=address))
         before = len(harness.transport.requests)
         while checking.step():
             pass

@@ -10,55 +10,36 @@ import pytest
 
 from sessiond import logs
 from sessiond.config import Config, Token
-from sessiond.daemon import endpoint_state
 from sessiond.daemon.endpoint_state import HEALING_WAIT, EndpointState
 from sessiond.daemon.messages import Cause
-from sessiond.daemon.resources import Resources, open_resources
+from sessiond.daemon.resources import Opening, Resources, open_resources
 from sessiond.errors import Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.upload import BatchResult
+from support.clock import ManualClock
 
 URL, OTHER = "http://127.0.0.1:9", "http://127.0.0.1:10"
-NOW_MS = 1_790_000_000_000
-
-
-class Clock:
-    """The wall clock and the monotonic clock, moved together by the test."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the monotonic time."""
-        return self.seconds
-
-    def now_ms(self) -> int:
-        """Return the time of the wall clock."""
-        return NOW_MS + int(self.seconds * 1000)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clocks of the state, which the test advances."""
-    made = Clock()
-    monkeypatch.setattr(endpoint_state, "time", made)
-    monkeypatch.setattr(endpoint_state, "now_ms", made.now_ms)
-    return made
+def clock() -> ManualClock:
+    """Return the clock of the state, which the test advances."""
+    return ManualClock()
 
 
 @pytest.fixture
-def resources(tmp_path: Path) -> Iterator[Resources]:
+def resources(tmp_path: Path, clock: ManualClock) -> Iterator[Resources]:
     """Open a spool."""
     directory = tmp_path / "state"
     directory.mkdir(mode=0o700)
     config = msgspec.convert({"state_dir": str(directory), "endpoint": {"url": URL}}, type=Config)
-    made = open_resources(config, {"HOME": str(tmp_path)})
+    made = open_resources(config, {"HOME": str(tmp_path)}, Opening(clock=clock))
     yield made
     made.close()
 
 
 @pytest.fixture
-def state(resources: Resources, clock: Clock) -> EndpointState:
+def state(resources: Resources, clock: ManualClock) -> EndpointState:
     """Return the state of an endpoint that was never reached."""
     return EndpointState(resources, URL, Token("t"))
 
@@ -68,7 +49,7 @@ def stored(resources: Resources) -> health.EndpointHealth:
     return health.read_endpoint(resources.spool)
 
 
-def test_a_failure_is_stored_with_its_wait(state: EndpointState, resources: Resources, clock: Clock) -> None:
+def test_a_failure_is_stored_with_its_wait(state: EndpointState, resources: Resources, clock: ManualClock) -> None:
     """The wait passes by the clock; a new process goes on with it."""
     assert state.wait_ms() == 0
     with logs.recorded() as events:
@@ -78,27 +59,27 @@ def test_a_failure_is_stored_with_its_wait(state: EndpointState, resources: Reso
     assert [(event["event"], event["retry_in"]) for event in events] == [("upload.failed", round(wait / 1000, 1))]
     found = stored(resources)
     assert (found.kind, found.failures, found.hint) == ("refused", 1, "log in")
-    clock.seconds += 1
+    clock.advance(1)
     assert state.wait_ms() == wait - 1000
     assert EndpointState(resources, URL, Token("t")).wait_ms() == wait - 1000
     assert EndpointState(resources, URL, Token("another")).wait_ms() == 0, "the token may have been the reason"
     assert EndpointState(resources, OTHER, Token("t")).health.failures == 0
-    clock.seconds += wait / 1000
+    clock.advance(wait / 1000)
     assert state.wait_ms() <= 0
 
 
-def test_a_long_trouble_is_logged_as_a_pause(state: EndpointState, clock: Clock) -> None:
+def test_a_long_trouble_is_logged_as_a_pause(state: EndpointState, clock: ManualClock) -> None:
     """The event has the hint. Nothing is retried for a quarter of an hour."""
     with logs.recorded() as events:
         for _ in range(6):
             state.failed(Refused("the token is refused", hint="log in"))
-            clock.seconds += 300
+            clock.advance(300)
     assert [event["event"] for event in events][-1] == "upload.paused"
     assert events[-1]["hint"] == "log in"
     assert state.health.paused
 
 
-def test_the_last_acknowledgement_is_that_of_the_same_endpoint(resources: Resources, clock: Clock) -> None:
+def test_the_last_acknowledgement_is_that_of_the_same_endpoint(resources: Resources, clock: ManualClock) -> None:
     """The built-in archive has another address at each start, and stays the same."""
     archive = msgspec.structs.replace(
         resources, config=msgspec.structs.replace(resources.config, endpoint=type(resources.config.endpoint)())
@@ -139,25 +120,25 @@ def test_another_network_ends_a_wait_without_an_answer(state: EndpointState) -> 
 
 @pytest.mark.parametrize(("since", "left_ms"), [(1.0, 4000), (4.0, 1000), (7.0, 0)])
 def test_another_network_retries_a_wrong_answer_after_the_shortest_wait(
-    state: EndpointState, clock: Clock, since: float, left_ms: int
+    state: EndpointState, clock: ManualClock, since: float, left_ms: int
 ) -> None:
     """It counts from the last try: container networks come and go every second."""
     for _ in range(3):
         state.failed(WrongEndpoint("a login page"))
     state.start_push()
-    clock.seconds += since
+    clock.advance(since)
     state.try_sooner({Cause.NETWORK})
     assert state.wait_ms() == left_ms
 
 
 def test_an_acknowledgement_is_stored_with_its_latency(
-    state: EndpointState, resources: Resources, clock: Clock
+    state: EndpointState, resources: Resources, clock: ManualClock
 ) -> None:
     """It ends a failure, and gives the speed that `status` shows."""
     state.failed(Unreachable("down"))
     for _ in range(2):
         state.start_push()
-        clock.seconds += 0.25
+        clock.advance(0.25)
         with resources.spool.transaction():
             state.acknowledged(500)
     found = stored(resources)
@@ -166,14 +147,14 @@ def test_an_acknowledgement_is_stored_with_its_latency(
 
 
 def test_a_push_after_failures_is_logged_with_their_duration(
-    state: EndpointState, resources: Resources, clock: Clock
+    state: EndpointState, resources: Resources, clock: ManualClock
 ) -> None:
     """A push that had nothing to send ends failures too, but is no acknowledgement."""
     state.failed(Unreachable("down"))
     before = state.health
-    clock.seconds += 90
+    clock.advance(90)
     state.start_push()
-    clock.seconds += 0.5
+    clock.advance(0.5)
     with logs.recorded() as events:
         state.succeeded(BatchResult(), before)
     assert [(event["event"], event["seconds"]) for event in events] == [("upload.resumed", 90.5)]
@@ -184,10 +165,10 @@ def test_a_push_after_failures_is_logged_with_their_duration(
     assert events == []
 
 
-def test_what_was_pushed_is_logged(state: EndpointState, clock: Clock) -> None:
+def test_what_was_pushed_is_logged(state: EndpointState, clock: ManualClock) -> None:
     """The event has records, segments and bytes, and what was parked, with a hint."""
     state.start_push()
-    clock.seconds += 0.125
+    clock.advance(0.125)
     with logs.recorded() as events:
         state.succeeded(BatchResult(sessions=2, segments=3, bytes=70, parked=1), state.health)
     acked, parked = events

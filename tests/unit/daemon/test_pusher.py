@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from sessiond.config import Config, Token
+from sessiond.daemon.built_in_archive import BuiltInArchive
 from sessiond.daemon.messages import Cause, Inbox, Inboxes
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources
@@ -51,6 +52,7 @@ def pusher(harness: DaemonHarness, pushers: list[Pusher], url: str = "") -> Push
         listed_roots=[],
         ingest=harness.ingesting,
         environ={},
+        archive=BuiltInArchive(harness.state, harness.device_id),
     )
     pushers.append(Pusher(resources, Target(address, Token(TOKEN)), Throttle(PUSHING), sleep=lambda _: None))
     return pushers[-1]
