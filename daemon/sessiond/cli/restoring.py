@@ -223,10 +223,9 @@ def _prepare(
         # Two files of one session would each be continued, and become different sessions with one id.
         raise Conflict(f"the session is here already, for another directory: {elsewhere}", hint="leave out --directory")
     _mark(archive, session, here, identity, marks)
-    for each in archive.relatives(stored, parents=recipe.parents, children=recipe.children):
-        relative = archive.fetch(each)
+    for relative in archive.relatives(stored, recipe):
         further = recipe.plan(relative, target)
-        _mark(archive, relative, here, identity_here(each.record, further, here.machine_id), marks)
+        _mark(archive, relative, here, identity_here(relative.record, further, here.machine_id), marks)
         plan = msgspec.structs.replace(
             plan,
             files=(*further.files, *plan.files),

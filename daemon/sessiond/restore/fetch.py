@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, NotFound
-from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream
+from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream, Recipe
 
 LISTED = 1000
 """Sessions in one request."""
@@ -125,29 +125,33 @@ class Archive:
         self._client = self._local.pop(0)()
         return True
 
-    def relatives(self, stored: wire.StoredSession, *, parents: bool, children: bool) -> list[wire.StoredSession]:
-        """Return the sessions that come along: the parents of a fork, the oldest first, and subagents.
+    def relatives(self, stored: wire.StoredSession, recipe: Recipe) -> Iterator[ArchivedSession]:
+        """Iterate over the sessions that come along: the parents of a fork, the oldest first, then subagents.
 
-        Raises: EndpointError.
+        Raises: NotFound, EndpointError.
         """
-        if not children and not (parents and stored.parent):
-            return []
+        if not recipe.children and not (recipe.parents and stored.parent):
+            return
         every: dict[UUID, list[wire.StoredSession]] = {}
         for each in self.listed():
             if each.record.tool == stored.record.tool:
                 every.setdefault(each.record.id, []).append(each)
+        known = {identity: latest(copies) for identity, copies in every.items()}
         found: dict[UUID, wire.StoredSession] = {}
-        above = stored.parent if parents else None
-        while above is not None and above in every and above not in found and above != stored.record.id:
-            found = {above: latest(every[above]), **found}
+        above = stored.parent if recipe.parents else None
+        while above is not None and above in known and above not in found and above != stored.record.id:
+            found = {above: known[above], **found}
             above = found[above].parent
-        if children:
-            wanted = {stored.record.id}
-            while wanted:
-                below = [each for each in every if each not in found and latest(every[each]).parent in wanted]
-                wanted = set(below) - {stored.record.id}
-                found |= {each: latest(every[each]) for each in wanted}
-        return list(found.values())
+        yield from map(self.fetch, found.values())
+        callers = [stored.record.id] if recipe.children else []
+        while callers:
+            found |= {each: known[each] for each in callers if each in known}
+            below = [each for each in known if known[each].parent in callers and each not in found]
+            callers = []
+            for session in map(self.fetch, map(known.__getitem__, below)):
+                if recipe.is_subagent(session):
+                    callers.append(session.record.id)
+                    yield session
 
     def fetch(self, stored: wire.StoredSession) -> ArchivedSession:
         """Copy all streams of a session. A record at the end that is not complete is left out.
@@ -157,7 +161,7 @@ class Archive:
         machine = stored.record.machine_id or ""
         streams = self._client.streams(machine, stored.record.id)
         found = tuple(self._copy(machine, stored.record.id, stream) for stream in streams)
-        return ArchivedSession(record=stored.record, title=stored.title, streams=found)
+        return ArchivedSession(record=stored.record, title=stored.title, streams=found, parent=stored.parent)
 
     def _copy(self, machine: str, session: UUID, stream: wire.StoredStream) -> ArchivedStream:
         current = stream.generations[-1]

@@ -132,7 +132,7 @@ class Codex(BaseSource):
     variables: ClassVar[tuple[str, ...]] = ("CODEX_HOME",)
     versions: ClassVar[tuple[str, ...]] = ("0.1 (TypeScript)", "0.20.0", "0.80.0", "0.100", "0.149", "0.169.0")
     gaps: ClassVar[tuple[str, ...]] = (
-        "a fork of 0.169 has its own records only: it points into its parent's file",
+        "a fork of 0.169 has its own records only: it points into its parent's file; *.sqlite repeats rollouts",
         "history.jsonl, which names no project, is captured only of sessions that were deleted before their capture",
         "what Codex cuts from long outputs is nowhere; snapshots of the shell have the environment and are left out",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
+from uuid import UUID
 
 import msgspec
 
@@ -57,6 +58,8 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None
     streams: tuple[ArchivedStream, ...]
     """Without a record that was cut: a transcript ends with the end of a record."""
+    parent: UUID | None = None
+    """The session that it was forked from, or that called it."""
 
     def stream(self, name: str = "main") -> ArchivedStream:
         """Return a transcript by its name. Raises: Unrestorable."""
@@ -156,6 +159,10 @@ class Recipe:
     children: ClassVar[bool] = False
     """Whether subagents are sessions of their own, which come along."""
 
+    def is_subagent(self, session: ArchivedSession) -> bool:
+        """Return whether a session that names another one as its parent is a subagent of it, and not a fork."""
+        return True
+
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
         raise NotImplementedError
@@ -198,6 +205,14 @@ def with_field(stream: ArchivedStream, name: str, value: str) -> Callable[[], It
         return msgspec.json.encode(record | {name: value})
 
     return with_first_line(stream, change)
+
+
+def first_record(stream: ArchivedStream) -> dict[str, Any]:
+    """Return the first record of a stream. Raises: Unrestorable, it is damaged."""
+    try:
+        return msgspec.json.decode(next(stream.lines(), b""), type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Unrestorable("its first record is damaged") from error
 
 
 def last_record(stream: ArchivedStream) -> dict[str, Any]:

@@ -125,6 +125,15 @@ def test_opencode_imports_each_message_with_its_parts() -> None:
     assert made.resume.argv == ("opencode", "--session", "ses_1")
 
 
+@pytest.mark.parametrize("tool", ["opencode", "kilo-code"])
+def test_opencode_knows_a_subagent_from_a_fork(tool: str) -> None:
+    """Only a subagent has `parentID`; a fork has the messages of another session."""
+    recipe = find_recipe(tool)
+    assert recipe is not None
+    assert recipe.is_subagent(session(tool, ("main", b'{"id":"ses_2","parentID":"ses_1"}\n')))
+    assert not recipe.is_subagent(session(tool, ("main", b'{"id":"ses_3","parentID":null}\n')))
+
+
 def test_qwen_code_gets_the_directory_of_this_machine_in_the_first_record() -> None:
     """Everything else stays as it was; subagents and their notes come along."""
     first, second = b'{"uuid":"u1","cwd":"/home/ada/engine","n":1.50}', b'{"uuid":"u2","cwd":"/home/ada/engine"}'

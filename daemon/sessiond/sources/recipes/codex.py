@@ -1,7 +1,8 @@
 """Restores sessions of Codex: the rollout as it was. `codex resume ID` adds it to Codex's own index.
 
 The bytes must stay: a fork names a position in its parent's file (`history_base.end_byte_offset`). The picker lists a
-restored rollout only after it was resumed by its id once. See docs/formats/codex.md.
+restored rollout only after it was resumed by its id once. A subagent is a session of its own. See
+docs/formats/codex.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sessiond.sources.plan import (
     Recipe,
     Target,
     Unrestorable,
+    first_record,
     verbatim,
 )
 
@@ -26,6 +28,13 @@ class CodexRecipe(Recipe):
     """Writes the rollout below the day in its name."""
 
     parents: ClassVar[bool] = True
+    children: ClassVar[bool] = True
+
+    def is_subagent(self, session: ArchivedSession) -> bool:
+        """Return whether `session_meta` has a subagent as its source."""
+        meta = first_record(session.stream()).get("payload")
+        source = meta.get("source") if isinstance(meta, dict) else None
+        return isinstance(source, dict) and "subagent" in source
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""

@@ -15,6 +15,7 @@ from sessiond.sources.plan import (
     Recipe,
     Target,
     document,
+    first_record,
     last_record,
     with_field,
 )
@@ -24,6 +25,10 @@ class DroidRecipe(Recipe):
     """Writes the transcript and its settings. A subagent is a session of its own."""
 
     children: ClassVar[bool] = True
+
+    def is_subagent(self, session: ArchivedSession) -> bool:
+        """Return whether the first line has no `parent`, which that of a fork has."""
+        return not first_record(session.stream()).get("parent")
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""

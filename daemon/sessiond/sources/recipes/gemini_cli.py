@@ -1,14 +1,15 @@
 """Restores chats of Gemini CLI: the log as it was. `gemini --resume ID` finds it in the folder of the project.
 
 The folder's name is Gemini's short name of the project, from `projects.json`, or else made of the directory's name;
-Gemini registers a folder that it finds. The `projectHash` in the log is not looked at. See docs/formats/gemini-cli.md.
+Gemini registers a folder that it finds. The `projectHash` in the log is not looked at. A subagent is a session of its
+own, in a folder named after the one that called it. See docs/formats/gemini-cli.md.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from sessiond.sources.plan import (
     Target,
     Unrestorable,
     below,
+    first_record,
     verbatim,
 )
 
@@ -31,12 +33,16 @@ OUTPUTS = "tool-outputs/"
 
 
 class GeminiCliRecipe(Recipe):
-    """Writes the chat and the outputs of its tools."""
+    """Writes the chat and the outputs of its tools. A subagent is resumed with its caller, which comes along."""
+
+    parents: ClassVar[bool] = True
+    children: ClassVar[bool] = True
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
         native_id, dirs = str(session.record.id), target.dirs
-        chats = [stream for stream in session.streams if stream.has_records and CHAT.fullmatch(stream.name)]
+        called = session.parent is not None
+        chats = [each for each in session.streams if each.has_records and (called or CHAT.fullmatch(each.name))]
         if not chats:
             raise Unrestorable("the archive has no log of it; versions before 0.39 wrote documents")
         base = f"{dirs.from_variable('GEMINI_CLI_HOME') or dirs.home}/.gemini"
@@ -48,14 +54,18 @@ class GeminiCliRecipe(Recipe):
                 files.append(verbatim(stream, path, session.active_ms))
             elif stream not in chats:
                 left_out.append(stream.name)
-        logs = [verbatim(each, f"{folder}/chats/{each.name}.jsonl", session.active_ms) for each in chats]
+        if called:
+            names = [below(f"{folder}/chats/{session.parent}", str(first_record(chats[0]).get("sessionId")))]
+        else:
+            names = [f"{folder}/chats/{each.name}" for each in chats]
+        logs = [verbatim(each, f"{name}.jsonl", session.active_ms) for each, name in zip(chats, names, strict=True)]
         notes = ["Gemini CLI deletes sessions after 30 days, unless its settings say otherwise"]
         if left_out:
             notes.append(f"not restored, because they are not needed: {', '.join(left_out)}")
         return Plan(
             base=base,
             files=(*files, *logs),
-            resume=Command(argv=("gemini", "--resume", native_id), directory=target.directory),
+            resume=Command(argv=("gemini", "--resume", str(session.parent or native_id)), directory=target.directory),
             notes=tuple(notes),
             programs=("gemini",),
         )

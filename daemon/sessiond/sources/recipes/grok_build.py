@@ -28,6 +28,10 @@ class GrokBuildRecipe(Recipe):
 
     children: ClassVar[bool] = True
 
+    def is_subagent(self, session: ArchivedSession) -> bool:
+        """Return whether the summary has no `forked_at`, which that of a fork has."""
+        return not last_record(session.stream("summary")).get("forked_at")
+
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
         native_id, main = str(session.record.id), session.stream()

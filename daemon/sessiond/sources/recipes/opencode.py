@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -18,8 +18,11 @@ from sessiond.sources.plan import (
     Recipe,
     Target,
     Unrestorable,
+    first_record,
 )
 
+MAIN = ("main", "json")
+"""Names of the transcript: of a database, and of files."""
 NATIVE_ID = re.compile(r"[A-Za-z0-9][\w-]*", re.ASCII)
 """It becomes an argument of a command, so it must not look like an option."""
 
@@ -30,12 +33,16 @@ class OpenCodeRecipe(Recipe):
     children: ClassVar[bool] = True
     program: ClassVar[str] = "opencode"
 
+    def is_subagent(self, session: ArchivedSession) -> bool:
+        """Return whether the session has `parentID`, which a fork has not."""
+        return any(first_record(each).get("parentID") for each in session.streams if each.name in MAIN)
+
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
-        main = next((each for each in session.streams if each.name in ("main", "json") and each.has_records), None)
+        main = next((each for each in session.streams if each.name in MAIN and each.has_records), None)
         if main is None:
             raise Unrestorable("the archive has no transcript of this session")
-        native_id = _head(main).get("id")
+        native_id = first_record(main).get("id")
         if not isinstance(native_id, str) or not NATIVE_ID.fullmatch(native_id):
             raise Unrestorable("its first record has no valid id")
         command = Command(argv=(self.program, "import", IMPORT_FILE), directory=target.directory)
@@ -48,19 +55,12 @@ class OpenCodeRecipe(Recipe):
         )
 
 
-def _head(stream: ArchivedStream) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(next(iter(stream.lines()), b""), type=dict[str, Any])
-    except msgspec.MsgspecError as error:
-        raise Unrestorable("its first record is damaged") from error
-
-
 def _document(stream: ArchivedStream, session: ArchivedSession, target: Target) -> Iterator[bytes]:
     """Iterate the bytes of the document: the session, then each message with its parts.
 
     A part belongs to the last message before it, so one message is in memory at a time.
     """
-    info = _head(stream)
+    info = first_record(stream)
     times = info.get("time")
     times = times if isinstance(times, dict) else {}
     info["title"] = session.title or "Restored session"

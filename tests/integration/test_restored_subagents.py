@@ -1,0 +1,62 @@
+"""Restoring a session brings its subagents along, and no other session that was forked from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessiond.cli import main
+from support.harness import DaemonHarness, daemon_harness
+from support.sample_tree import build
+from support.two_machines import environment, second_machine
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Iterator[DaemonHarness]:
+    with daemon_harness(tmp_path / "first") as harness:
+        yield harness
+
+
+@pytest.fixture
+def second(tmp_path: Path, first: DaemonHarness) -> Iterator[DaemonHarness]:
+    with second_machine(str(tmp_path / "second"), first) as harness:
+        yield harness
+
+
+@pytest.mark.parametrize(
+    ("sample", "session", "others"),
+    [
+        ("codex/0.100-subagent", "01a2037e-0451", {"01a2037e-0452"}),
+        ("codex/0.169-paginated", "01a2037e-0461", {"01a2037e-0463"}),
+        ("codex/0.169-paginated", "01a2037e-0462", {"01a2037e-0461"}),
+        ("codex/0.100-fork-copy", "01a2037e-0441", set()),
+        ("gemini-cli/0.61-subagent", "00000020-0000", {"00000021-0000"}),
+        ("gemini-cli/0.61-subagent", "00000021-0000", {"00000020-0000"}),
+        ("droid/flat-subagent", "5f000001-0000", {"5f000002-0000"}),
+        ("droid/0.215-fork", "00000001-0000", set()),
+        ("grok-build/1.0-fork", "01a0e003-0000-7000-8000-000000000001", {"01a0e003-0000-7000-8000-000000000003"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(len(value)),
+)
+def test_subagents_come_along_and_forks_stay(
+    first: DaemonHarness, second: DaemonHarness, sample: str, session: str, others: set[str]
+) -> None:
+    """A parent comes along if the tool needs it: for a fork of Codex, and for a subagent of Gemini."""
+    build(sample, first.home)
+    first.settle()
+    ids = [each["record"]["id"] for each in first.get("/v1/sessions", limit=500).json()["sessions"]]
+    before = set(Path(second.home).rglob("*"))
+    directory = f"{second.home}/src/engine"
+    assert main(["restore", session, "--directory", directory], environment(second)) == 0
+    files = set(Path(second.home).rglob("*.jsonl")) - before
+    assert {identity for identity in ids if any(_is_of(path, identity) for path in files)} == {
+        identity for identity in ids if identity.startswith((session, *others))
+    }
+
+
+def _is_of(path: Path, identity: str) -> bool:
+    """Return whether a transcript is that of a session: its name has the id, or Gemini's first part, or its folder."""
+    name = path.parent.name if path.name == "updates.jsonl" else path.stem
+    return identity in name or name.endswith(f"-{identity[:8]}")
