@@ -37,6 +37,16 @@ def test_a_search_in_parts_finds_the_same_files(tmp_path: Path) -> None:
     assert sum(map(len, parts)) == len(expected)
 
 
+def test_a_part_ends_with_the_directory_in_which_enough_was_seen(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / str(number)).touch()
+    search = FurtherSearch(str(tmp_path / name) for name in "abc")
+    assert [len(list(search.files(most))) for most in (3, 4)] == [3, 6]
+    assert search.complete
+
+
 def test_what_can_not_be_read_and_links_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
     search = FurtherSearch([str(tmp_path), str(tmp_path / "missing")])

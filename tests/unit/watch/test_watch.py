@@ -88,6 +88,20 @@ def test_existing_files_are_found_at_the_start(root: Path, start: Start) -> None
     assert lab.looks == 2
 
 
+def test_without_events_each_root_is_scanned_once(root: Path, start: Start) -> None:
+    """`sync` does that. It starts no thread, and a change afterwards is the next call's."""
+    (root / "s.jsonl").touch()
+    threads = threading.active_count()
+    lab = start(tree(root), events=False)
+    assert (lab.looks, lab.paths) == (1, {str(root / "s.jsonl")})
+    lab.watcher.add([tree(root.parent / "other")])
+    (root / "t.jsonl").touch()
+    assert threading.active_count() == threads
+    batch = lab.watcher.wait(0.2)
+    assert [watched.root.path for watched in batch.rescan] == [str(root.parent / "other")]
+    assert not batch.paths
+
+
 def test_reading_a_file_does_not_wake_the_watcher(root: Path, start: Start) -> None:
     """A hundred reads and as many listings are no change."""
     file = root / "s.jsonl"
