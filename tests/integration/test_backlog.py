@@ -418,6 +418,17 @@ def test_network_manager_reports_metered_networks(printed: str, expected: bool) 
     assert "--auto-start=no" in asked[0]
 
 
+@pytest.mark.parametrize(("code", "expected"), [(0, True), (1, False), (3, False)])
+def test_what_a_program_prints_counts_only_if_it_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: bool
+) -> None:
+    program = tmp_path / "busctl"
+    program.write_text(f"#!/bin/sh\necho u 1\nexit {code}\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert PowerAndNetwork(platform="linux").on_metered() is expected
+
+
 def test_a_missing_program_means_no(tmp_path: Path) -> None:
     """The real query on this machine ends, and gives a yes or a no."""
     assert PowerAndNetwork().on_metered() in (True, False)
