@@ -148,13 +148,17 @@ def test_a_store_with_much_unused_space_becomes_smaller(world: World) -> None:
 
 
 def test_the_daemon_removes_old_sessions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them was removed already, by a process that was killed. Both still count as safe."""
+    """One of them was removed already, by a process that was killed. Both still count as safe, but not if the archive
+    were the endpoint again.
+    """
     monkeypatch.setattr(archive_keep, "GRACE", 60.0)
     harness = world.harness
     store = os.path.join(harness.state, "archive")
     shutil.copytree(world.base / "archive", store)
     copy_archive(world)
     drop_sessions(store, [("testbox", SESSION)])
+    acknowledged = "SELECT 1 FROM acknowledged WHERE endpoint = ?", (str(world.servers["archive"].store.endpoint_id),)
+    assert harness.spool.connection.execute(*acknowledged).fetchall()
     settings = msgspec.convert({"endpoint": {"url": harness.address}, "archive": {"keep": "1d"}}, type=Config)
     pusher = Pusher(harness.resources(settings), Target(harness.address, Token(TOKEN)), Throttle(PUSHING))
     while pusher.push().more:
@@ -165,6 +169,23 @@ def test_the_daemon_removes_old_sessions(world: World, monkeypatch: pytest.Monke
     archive = harness.spool.safety.archive()
     assert (archive.sessions, archive.pending) == (0, 0)
     assert world.counts().acknowledged == 2
+    assert not harness.spool.connection.execute(*acknowledged).fetchall()
+
+
+def test_old_sessions_are_searched_once_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there are any is asked after each push."""
+    copy_archive(world)
+    now, spool = [5_000.0], world.harness.spool
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    found = ArchiveKeep(spool, world.harness.state, "1d")
+    spool.connection.execute("UPDATE archived SET active_ms = active_ms + 1000000000000")
+    assert not found.wants_archive()
+    spool.connection.execute("UPDATE archived SET active_ms = active_ms - 1000000000000")
+    now[0] += archive_keep.EACH_SECONDS - 1
+    assert not found.wants_archive()
+    now[0] += 1
+    assert found.wants_archive()
+    assert not ArchiveKeep(spool, world.harness.state, "all").wants_archive()
 
 
 def test_nothing_is_removed_while_the_archive_is_the_endpoint(world: World) -> None:
