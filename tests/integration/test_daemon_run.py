@@ -28,6 +28,7 @@ from sessiond.daemon.supervisor import Crash, Supervisor
 from sessiond.daemon.throttle import Throttle
 from sessiond.errors import SpoolDamaged, StateFull
 from sessiond.ingest.policy_changes import TERMS
+from sessiond.spool.health import REBUILT
 from support.capture import lab, write
 from support.rules_cache import put_rules
 
@@ -221,7 +222,7 @@ def test_a_damaged_spool_is_rebuilt_by_another_engine_of_the_same_process(tmp_pa
 
 
 def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_path: Path) -> None:
-    """No check of the file finds a frame that can't be unpacked, but a change of redaction rules does."""
+    """No check of the file finds a frame that can't be unpacked, but new redaction rules do. `status` shows it."""
     write(tmp_path, 1, age=0)
     with lab(tmp_path) as harness:
         harness.look()
@@ -229,6 +230,8 @@ def test_damage_that_shows_only_when_the_spool_is_read_is_repaired_as_well(tmp_p
             harness.resources.spool.connection.execute("UPDATE segment SET data = x'00' WHERE length > 0")
             harness.resources.spool.set_meta(TERMS, "other rules")
     assert supervised(tmp_path, Message.STOP).count("spool.rebuilt") == 1
+    with lab(tmp_path) as harness:
+        assert harness.resources.spool.meta(REBUILT)
 
 
 def test_a_spool_that_is_damaged_again_ends_the_process(tmp_path: Path) -> None:
