@@ -285,11 +285,12 @@ def test_a_record_that_loses_its_end_while_it_is_read_waits_for_a_new_one(
 
 
 def test_a_gap_inside_a_long_record_is_filled_as_it_was(harness: DaemonHarness) -> None:
-    """The endpoint lost the second half of a record: the same masked bytes come again."""
+    """The endpoint lost the second half of a record: the same masked bytes come again, and no secret counts twice."""
     with small_pieces(150_000, 1 << 16):
         harness.write(CLAUDE, encode(claude(SESSION, 1)), long_record(2_000_000))
         harness.settle()
-        whole = harness.held(SESSION)
+        whole, counted = harness.held(SESSION), harness.spool.stats.redactions()
+        assert counted
         stream = harness.spool.catalog.find_stream(uuid.UUID(SESSION), "main")
         assert stream is not None
         for start in (1, 149_000, 777_777, 1_900_000):
@@ -303,3 +304,4 @@ def test_a_gap_inside_a_long_record_is_filled_as_it_was(harness: DaemonHarness) 
             again = b"".join(zstd.decompress(data, 2 * MIB) for _, _, data in rows)
             assert (rows[0][0], again) == (start, whole[start:])
             harness.settle()
+        assert harness.spool.stats.redactions() == counted

@@ -118,6 +118,20 @@ def test_an_appended_side_file_continues_its_generation(home: DaemonHarness) -> 
     assert [each["generation"] for each in generations(home, NAME)] == [0]
 
 
+def test_a_side_file_that_changes_at_its_end_shares_its_beginning(home: DaemonHarness) -> None:
+    """All of a large file would be pushed again otherwise."""
+    home.write(CLAUDE, claude(SESSION, 1))
+    content = random.Random(1).randbytes(3 * CHUNK)
+    home.write(f"{RESULTS}/toolu_01.txt", content)
+    home.settle()
+    changed = content[:-1] + bytes([content[-1] ^ 1])
+    home.write(f"{RESULTS}/toolu_01.txt", changed, mode="wb")
+    home.settle()
+    assert home.held(SESSION, NAME) == changed
+    assert home.held(SESSION, NAME, generation=0) == content
+    assert [each["keep"] for each in generations(home, NAME)] == [0, CHUNK]
+
+
 def test_a_replaced_image_is_a_new_generation(home: DaemonHarness) -> None:
     """Both images can be read afterwards, unchanged byte for byte."""
     redacting(home)
