@@ -7,7 +7,6 @@ around a line changes. A test file is measured again when its own text has chang
 from __future__ import annotations
 
 import ast
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from threading import Lock
 from typing import NamedTuple
 
 import coverage
+import msgspec
 
 from mutants.tree import ROOT, Tree
 
@@ -134,7 +134,7 @@ def measured(names: Sequence[str], each: Callable[[Callable[[str, Tree], None], 
 
     `each` calls a function for each name with a tree, several at the same time.
     """
-    known = json.loads(CACHE.read_text()) if CACHE.exists() else {"keys": [], "files": {}}
+    known = msgspec.json.decode(CACHE.read_bytes()) if CACHE.exists() else {"keys": [], "files": {}}
     known["files"] = {name: seen for name, seen in known["files"].items() if (ROOT / name).is_file()}
     stored = Lock()
 
@@ -146,7 +146,7 @@ def measured(names: Sequence[str], each: Callable[[Callable[[str, Tree], None], 
         measure(tree, name, digest, known, stored)
         with stored:
             CACHE.parent.mkdir(exist_ok=True)
-            CACHE.write_text(json.dumps(known))
+            CACHE.write_bytes(msgspec.json.encode(known))
         print(f"measured {name} in {time.monotonic() - began:.0f} s", flush=True)
 
     each(renew, names)
@@ -176,7 +176,7 @@ def measure(tree: Tree, name: str, digest: str, known: dict, stored: Lock) -> No
         tree.run({"measure": name, "config": str(config), "context": str(context), "results": str(results)})
     finally:
         starter.unlink()
-    outcomes = [json.loads(line) for line in results.read_text().splitlines()]
+    outcomes = [msgspec.json.decode(line) for line in results.read_text().splitlines()]
     for outcome in outcomes:
         if not outcome["passed"]:
             print(f"  fails without a mutant, so it is not used: {outcome['test']}", flush=True)
