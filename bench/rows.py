@@ -1,4 +1,4 @@
-"""The rows of the table: each measures one budget of docs/design.md and yields its figures."""
+"""The rows of the table: each measures one budget and yields its figures."""
 
 from __future__ import annotations
 

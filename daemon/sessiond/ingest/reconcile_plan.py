@@ -14,7 +14,7 @@ endpoint is asked what it holds, or reports it in a result. `plan_reconcile` and
 | the file is gone, and the endpoint may hold what it never acknowledged | its bytes are read and compared with the digests of what was queued |
 | the file is gone, and bytes before those in the outbox are missing | a placeholder of the same length is pushed, and the bytes count as lost |
 | the file is gone, and bytes at the end are missing | they count as lost until a file that has them comes back |
-"""  # noqa: E501 - the table of docs/design.md, word for word
+"""  # noqa: E501 - the table of docs/mechanisms.md, word for word
 
 from __future__ import annotations
 

@@ -374,12 +374,12 @@ HERE = Position(generation=1, folded=9, queued=9, acked=6)
 EVIDENCE = Evidence(same=lambda _: False, unchanged=lambda: True)
 
 
-def test_the_table_is_the_one_of_the_design() -> None:
-    """The docstring's table and the one in docs/design.md must change together."""
-    design = (Path(__file__).parents[3] / "docs/design.md").read_text(encoding="utf-8")
+def test_the_table_is_the_one_of_the_document() -> None:
+    """The docstring's table and the one in docs/mechanisms.md must change together."""
+    document = (Path(__file__).parents[3] / "docs/mechanisms.md").read_text(encoding="utf-8")
     rows = [line for line in (reconcile_plan.__doc__ or "").splitlines() if line.startswith("|")]
     assert len(rows) == 9
-    assert "\n".join(rows) in design
+    assert "\n".join(rows) in document
 
 
 def test_an_endpoint_that_lost_bytes_gets_them_again() -> None:
