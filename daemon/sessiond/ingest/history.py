@@ -30,7 +30,8 @@ from sessiond.ingest.prompt_lines import (
     read_prompts,
     session_records,
 )
-from sessiond.ingest.stream_capture import StreamCapture, open_stream
+from sessiond.ingest.stream_capture import StreamCapture
+from sessiond.ingest.stream_lookup import open_stream
 from sessiond.ingest.stream_names import as_text
 from sessiond.ingest.units import HistoryUnit
 from sessiond.reader import Extent

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from hashlib import blake2b
 from typing import cast
 
 from msgspec.structs import replace
 
 from sessiond.ingest.admission import Admission, admit, leave, reject
 from sessiond.ingest.content import Lines
-from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.context import FileSnapshot, Outcome
 from sessiond.ingest.files import is_superseded
 from sessiond.ingest.presence import ask_again, note_back
-from sessiond.ingest.stream_capture import StreamCapture, content_trouble, open_stream
+from sessiond.ingest.stream_capture import StreamCapture, content_trouble
+from sessiond.ingest.stream_lookup import stream_of_lines
 from sessiond.ingest.unit_facts import first_native_id
 from sessiond.ingest.units import OpenUnit, StreamSource
 from sessiond.reader import Checkpoint
-from sessiond.spool.rows import FileState, StreamState
+from sessiond.spool.rows import StreamState
 
 
 def capture_lines(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
@@ -77,7 +76,7 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
     if verdict is not Admission.YES:
         return reject(verdict)
     source = replace(source, native_id=native_id)
-    stream, checkpoint = find_stream(snapshot.context, source)
+    stream, checkpoint = stream_of_lines(snapshot.context, source)
     if stream is None:
         return note_no_session(snapshot, content)
     return replace(capture_stream(snapshot, source, stream, checkpoint), sessions=frozenset([native_id]))
@@ -94,46 +93,6 @@ def capture_stream(
         checkpoint is not None and checkpoint.offset == stream.folded and content.grew(checkpoint, snapshot.stat)
     )
     return StreamCapture(snapshot, source, stream).run(only_grew=only_grew)
-
-
-def find_stream(context: IngestContext, source: StreamSource) -> tuple[StreamState | None, Checkpoint | None]:
-    """Return the stream of a file that had none so far, and the checkpoint of the file that it was read from.
-
-    The stream is None if another existing file has all of this one.
-    """
-    content = cast(Lines, source.content)
-    stream = open_stream(context, source)
-    # If nothing of the stream was read yet, there is nothing to compare this file with.
-    fresh = (stream.generation, stream.folded) == (0, 0)
-    other = None if fresh else _other_file(context, stream, source.path)
-    if other is None or not os.path.exists(other.path) or _continues(content, stream, other):
-        return stream, None if other is None else other.checkpoint
-    # Two live files claim one stream. A file that only repeats it adds nothing. Any other becomes a stream of its own:
-    # in one stream, each would look like a rewrite of the other and start a generation each time.
-    if content.unchanged_prefix(context.spool.catalog.extents(stream.id)) == content.size:
-        return None, None
-    return open_stream(context, source, suffix_of(source.path)), None
-
-
-def suffix_of(path: str) -> str:
-    """Return the end of the name of a stream that has to be another one than that of the same name."""
-    return f"@{blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
-
-
-def _other_file(context: IngestContext, stream: StreamState, path: str) -> FileState | None:
-    """Return another file that the stream was read from: one that exists, else the one that vanished last."""
-    files = [file for file in context.spool.catalog.files(stream.id) if file.path != path and file.checkpoint]
-    return max(files, key=lambda file: (file.gone_ms is None, file.gone_ms or 0), default=None)
-
-
-def _continues(content: Lines, stream: StreamState, other: FileState) -> bool:
-    """Return whether a second file of a stream begins with all bytes that were captured."""
-    checkpoint: Checkpoint | None = other.checkpoint
-    return (
-        checkpoint is not None
-        and checkpoint.offset == stream.folded <= content.size
-        and content.probe(stream.folded) == checkpoint.probe
-    )
 
 
 def note_no_session(snapshot: FileSnapshot, content: Lines) -> Outcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -11,15 +10,15 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.admission import Admission, admit, leave
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.inner_paths import inner_path
-from sessiond.ingest.lines import suffix_of
 from sessiond.ingest.presence import ask_again, note_back, note_gone
-from sessiond.ingest.stream_capture import StreamCapture, open_stream
+from sessiond.ingest.stream_capture import StreamCapture
+from sessiond.ingest.stream_lookup import stream_of_projection
 from sessiond.ingest.units import DatabaseUnit, OpenUnit, StreamSource
 from sessiond.session import session_id
 from sessiond.sources.base import Kind
 from sessiond.sources.damaged import DAMAGED
 from sessiond.sources.rows import UNREADABLE
-from sessiond.spool.rows import FileState, StreamState
+from sessiond.spool.rows import StreamState
 
 FULL_SCAN_MS = 86_400_000
 """Between two scans of every row of a database, which find changes that move no watermark."""
@@ -162,7 +161,7 @@ def _capture(snapshot: FileSnapshot, source: StreamSource, so_far: Outcome) -> t
     if source.content.size == 0:
         # An empty projection changes nothing: no stream is created for it, and none counts as emptied.
         return so_far, known.stream if known is not None and source.path == known.path else None
-    stream = _find_stream(context, source)
+    stream = stream_of_projection(context, source)
     if stream is None:
         return so_far, None
     before = context.spool.catalog.file(source.path)
@@ -192,37 +191,3 @@ def _has_no_news(context: IngestContext, source: StreamSource, stream: StreamSta
         and (stream.caught_up and content.size == stream.folded)
         and content.unchanged_prefix(context.spool.catalog.extents(stream.id)) == content.size
     )
-
-
-def _is_outdated(context: IngestContext, file: FileState) -> bool:
-    """Return whether a file was last read by an earlier version of its projection.
-
-    Its records differ from those of a newer version even if it has the same messages. So it shows nothing about whether
-    two files have one session: without this, each copy of a session would become a stream of its own.
-    """
-    outer = context.spool.catalog.file(file.path.partition("::")[0]) or file
-    return outer.checkpoint is not None and outer.checkpoint.outdated
-
-
-def _find_stream(context: IngestContext, source: StreamSource) -> StreamState | None:
-    """Return the stream of a projection; None if another existing file has all of it.
-
-    After a migration, a copy to another workspace, or with a database beside old files, a session is in several files.
-    A file that only repeats another adds nothing. A file that continues another continues its stream. Any other becomes
-    a stream of its own, so that both are kept.
-    """
-    path, content = source.path, source.content
-    stream = open_stream(context, source)
-    others = [
-        file
-        for file in context.spool.catalog.files(stream.id)
-        if file.path != path and file.gone_ms is None and not _is_outdated(context, file)
-    ]
-    if not any(os.path.exists(file.path.partition("::")[0]) for file in others):
-        return stream
-    kept = content.unchanged_prefix(context.spool.catalog.extents(stream.id))
-    if kept == stream.folded:
-        return stream
-    if kept == content.size:
-        return None
-    return open_stream(context, source, suffix_of(path))

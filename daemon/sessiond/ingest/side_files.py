@@ -14,12 +14,12 @@ from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, Outcome
 from sessiond.ingest.lines import (
     capture_stream,
-    find_stream,
     known_stream,
     note_no_session,
     nothing_to_read,
     unread,
 )
+from sessiond.ingest.stream_lookup import stream_of_lines
 from sessiond.ingest.units import OpenUnit
 from sessiond.session import session_id
 
@@ -39,7 +39,7 @@ def capture_side_file(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:
     checkpoint = None if known is None else known.checkpoint
     if stream is None and owner is not None:
         source = replace(source, native_id=owner)
-        stream, checkpoint = find_stream(context, source)
+        stream, checkpoint = stream_of_lines(context, source)
     if stream is None:
         return note_no_session(snapshot, content)
     if content.search.later and content.size < stream.folded:

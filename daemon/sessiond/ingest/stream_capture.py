@@ -7,14 +7,13 @@ from itertools import chain
 
 from sessiond.errors import Torn
 from sessiond.ingest.content import Content, Lines
-from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
+from sessiond.ingest.context import FileSnapshot, Outcome
 from sessiond.ingest.endings import REPORTED
 from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.pipeline import Step, StreamPipeline
 from sessiond.ingest.presence import ask_again, release_pins
 from sessiond.ingest.reconcile import reconcile
 from sessiond.ingest.record import RecordBuilder
-from sessiond.ingest.stream_names import stream_name
 from sessiond.ingest.unit_facts import read_context
 from sessiond.ingest.units import StreamSource, Times
 from sessiond.reader import Checkpoint
@@ -250,24 +249,3 @@ def _file_times(stat: os.stat_result) -> tuple[int, int]:
     """Return when a file was created, where the system knows it, and when it was last written, in unix ms."""
     written = stat.st_mtime_ns // 1_000_000
     return min(int(getattr(stat, "st_birthtime", written / 1000) * 1000), written), written
-
-
-def open_stream(context: IngestContext, source: StreamSource, suffix: str = "") -> StreamState:
-    """Return the spool's stream for one of a unit, whose native id is known; `suffix` is added to its name.
-
-    A new one is not stored before its first bytes are: in a commit of its own it would cost as much as a small file.
-    """
-    tool, catalog = source.location.source, context.spool.catalog
-    name = stream_name(source.name + suffix)
-    identity = session_id(tool.tool, source.native_id or "", context.scope(tool))
-    with context.spool.reading():
-        stream = catalog.find_stream(identity, name)
-    if stream is None:
-        stream = StreamState(id=UNSTORED, session=UNSTORED, name=name, thread=source.thread)
-        stream.media_type = source.media_type
-    elif (stream.media_type is None) != (source.media_type is None):
-        # A side file must never continue a transcript of the same name, nor replace it.
-        return open_stream(context, source, f"{suffix}@file")
-    if stream.skipped is None and tool.tool in context.records_only:
-        stream.skipped = stream.queued
-    return stream
