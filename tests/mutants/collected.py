@@ -58,21 +58,23 @@ def cpu_limit(seconds: float) -> float:
 
 
 def time_limit(seconds: float) -> float:
-    """Return the time after which it is endless if it only waits. Beside other work it may take a multiple."""
-    return 30 + 20 * seconds
+    """Return the time after which it is endless if it only waits."""
+    return (30 + 20 * seconds) * crowd(os.getloadavg()[0], os.cpu_count() or 1)
 
 
 def total_limit(seconds: float) -> float:
     """Return the time after which several tests are endless that take `seconds` together."""
-    return 60 + 20 * seconds
+    return (60 + 20 * seconds) * crowd(os.getloadavg()[0], os.cpu_count() or 1)
+
+
+def crowd(load: float, cores: int) -> float:
+    """Return how many times longer than on a machine with nothing else to do a process takes, at this load."""
+    return max(1.0, load / cores)
 
 
 def quiet_seconds(cpu: float, elapsed: float, load: float, cores: int) -> float:
-    """Return about what a test takes on a machine with nothing else to do: its CPU time, and what it waits besides.
-
-    With a load above the number of cores it took longer, by about that factor.
-    """
-    return max(cpu, elapsed / max(1.0, load / cores))
+    """Return about what a test takes on a machine with nothing else to do: its CPU time, and what it waits besides."""
+    return max(cpu, elapsed / crowd(load, cores))
 
 
 def _cpu_seconds() -> float:

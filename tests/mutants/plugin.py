@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mutants.collected import time_limit
+
 ENDLESS = 99
 LIMIT = pytest.StashKey[float]()
 
@@ -29,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     order = {name: index for index, name in enumerate(limits)}
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in order])
     for item in items:
-        item.stash[LIMIT] = 30 + 20 * limits.get(item.nodeid, 0)
+        item.stash[LIMIT] = time_limit(limits.get(item.nodeid, 0))
     items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
 
 
