@@ -12,7 +12,7 @@ from stores import KINDS, move_all, new_store
 from sessiond.endpoint.server import Running, offloader
 from sessiond.endpoint.server.run import running_store
 
-ON_FOUR_STORES = {"test_push", "test_generations", "test_forget", "test_stream_digests"}
+ON_FOUR_STORES = {"test_push", "test_generations", "test_forget", "test_stream_digests", "test_keep_days"}
 ON_TWO_STORES = {"test_users", "test_invites", "test_reads", "test_quotas", "test_audit"}
 """Modules whose tests run on several kinds of store. Those about bytes run on all."""
 ON_SQLITE = {"test_its_bytes_are_in_no_file", "test_it_is_never_stored_again", "test_sharing_copies_nothing"}

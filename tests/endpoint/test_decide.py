@@ -10,7 +10,7 @@ import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, Line, append, generation, record
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sessiond.endpoint.server.decide import decide
 from sessiond.endpoint.server.decision import Decision, DecodedPush, Sender
@@ -25,6 +25,8 @@ from sessiond.endpoint.wire import Limits, Result
 SESSIONS = [str(uuid.UUID(int=number)) for number in (1, 2)]
 DEVICES = [DEVICE, OTHER_DEVICE]
 USERS = ["ada", "bob"]
+STARTED_MS = 1_793_527_200_000
+"""When each session began, and was last active."""
 TEXTS = [b"a", b"ab", b"aba", b"b"]
 
 
@@ -53,6 +55,8 @@ class MemoryStore:
             machines={key: stored.machines[key] for key in names.machines & stored.machines.keys()},
             revisions={key: stored.revisions[key] for key in names.sessions & stored.revisions.keys()},
             forgotten={key for key in stored.forgotten if any(key[::2] == name[::2] for name in names.sessions)},
+            expired=(names.sessions - stored.revisions.keys()) & stored.expired,
+            oldest_ms=stored.oldest_ms,
             streams=streams,
         )
 
@@ -63,6 +67,8 @@ class MemoryStore:
             self.state.revisions[key] = each.item.revision
             if not each.item.prompts_only:
                 self.whole.add(key)
+        for key, revision in changes.expired.items():
+            (self.state.expired.discard if revision is None else self.state.expired.add)(key)
         for name, stream in changes.streams.items():
             stored = self.state.streams.setdefault(name, StreamState(name, len(self.names) + 1))
             assert stored.number is not None
@@ -75,6 +81,14 @@ class MemoryStore:
                     stored.generations[number] = kept
                     if stored.current is None or stored.current.generation <= number:
                         stored.current = kept
+
+    def let_go(self, session: SessionKey) -> None:
+        """Remove everything of a session that is too old."""
+        del self.state.revisions[session]
+        self.whole.discard(session)
+        for name in [name for name in self.state.streams if name[:3] == session]:
+            del self.state.streams[name]
+        self.state.expired.add(session)
 
     def read(self, stream: int, number: int, end: int) -> bytes:
         """Return the first `end` bytes of a generation."""
@@ -135,6 +149,8 @@ class Model:
         self.forgotten: set[SessionKey] = set()
         self.undigested: set[tuple[StreamName, int]] = set()
         """Generations that the batch began with a part of another one, so that their digests are not known."""
+        self.expired: set[SessionKey] = set()
+        self.oldest_ms: dict[str, int] = {}
 
     def line(self, user: str, device: str, line: Line) -> str:
         """Apply a line, and return `stored`, `duplicate` or the type of the problem."""
@@ -150,6 +166,8 @@ class Model:
             self.owners[user, machine] = device
             self.open.discard((user, machine))
         key = (user, machine, session)
+        if self._is_expired(key, op == "session"):
+            return "expired"
         if op == "session":
             return self._record(key, line["revision"], line.get("prompts_only", False))
         held = self.streams.get((*key, line["stream"]), {})
@@ -158,6 +176,20 @@ class Model:
         if answer == "stored":
             self.streams[(*key, line["stream"])] = held
         return answer
+
+    def _is_expired(self, key: SessionKey, is_record: bool) -> bool:
+        old = is_record and self.oldest_ms.get(key[0], 0) > STARTED_MS
+        if old and key not in self.revisions and not any(name[:3] == key for name in self.streams):
+            self.expired.add(key)
+        elif is_record and not old:
+            self.expired.discard(key)
+        return key in self.expired
+
+    def let_go(self, session: SessionKey) -> None:
+        """Remove everything of a session that is too old."""
+        del self.revisions[session]
+        self.streams = {name: held for name, held in self.streams.items() if name[:3] != session}
+        self.expired.add(session)
 
     def _record(self, key: SessionKey, revision: int, prompts_only: bool) -> str:
         stored, whole = self.revisions.get(key, (-1, False))
@@ -285,6 +317,22 @@ class DecideMachine(RuleBasedStateMachine):
         self.store.state.forgotten.add((user, machine, session))
         self.model.forgotten.add((user, machine, session))
 
+    @rule(user=mostly(*USERS), days=st.sampled_from([-1, 1, None]))
+    def keep(self, user: str, days: int | None) -> None:
+        """The user's sessions are kept from a time before or after that of all records on, or forever."""
+        for rules in (self.store.state.oldest_ms, self.model.oldest_ms):
+            rules.pop(user, None)
+            if days is not None:
+                rules[user] = STARTED_MS + days
+
+    @precondition(lambda self: self.model.revisions)
+    @rule(data=st.data())
+    def let_go(self, data: st.DataObject) -> None:
+        """A session that has a record is too old. It is stored again once it is resumed."""
+        session = data.draw(st.sampled_from(sorted(self.model.revisions)))
+        self.store.let_go(session)
+        self.model.let_go(session)
+
     @rule(user=st.sampled_from(USERS), machine=st.sampled_from(["laptop", "desk"]))
     def adopt(self, user: str, machine: str) -> None:
         """The next other device takes the machine over."""
@@ -304,6 +352,7 @@ class DecideMachine(RuleBasedStateMachine):
             for name, stream in self.store.state.streams.items()
         }
         assert found == self.model.streams
+        assert self.store.state.expired == self.model.expired
         for stream in self.store.state.streams.values():
             for each in stream.generations.values():
                 if each is not None and each.keep:

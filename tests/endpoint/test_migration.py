@@ -11,10 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, record
 
 from sessiond import zstd
-from sessiond.endpoint.server import Running, accounts, invites, running, tokens, usage
+from sessiond.clock import now_ms
+from sessiond.endpoint.server import Running, accounts, invites, keeping, running, tokens, usage
 from sessiond.endpoint.server.sqlite_schema import FILE, VERSION
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 
@@ -106,10 +107,11 @@ def assert_sums(endpoint: Running) -> None:
 
 def remove_invites(db: sqlite3.Connection) -> None:
     """Remove the table and the column that version 6 added, and what later ones did."""
+    db.execute("DROP TABLE expired")
     db.execute("DROP TABLE audit")
     db.execute("DROP TABLE checkpoints")
     db.execute("DROP TABLE tenants")
-    for column in ("held", "quota", "tenant"):
+    for column in ("held", "quota", "tenant", "keep_days"):
         db.execute(f"ALTER TABLE users DROP COLUMN {column}")
     db.execute("DROP TABLE objects")
     db.execute("DROP INDEX generations_waiting")
@@ -185,6 +187,30 @@ def test_a_store_of_version_2_keeps_its_tokens(tmp_path: Path) -> None:
         assert pusher.post("/v1/push", content=json.dumps(append(1, b"y"))).status_code == 403
         (token,) = tokens.list_tokens(it.store)
         assert (token.user, token.device) == ("ada", None)
+
+
+def test_a_store_of_version_12_gets_a_rule(tmp_path: Path) -> None:
+    """Its users, tenants and sums are as before, and sessions can be let go afterwards."""
+    store = SqliteStore(str(tmp_path))
+    secret = tokens.add(store, "laptop")
+    accounts.set_tenant(store, "acme", quota=10**9)
+    store.close()
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.said(append(0, b"x"), record(ended_at="2020-01-02T10:00:00Z")) == ["stored", "stored"]
+        accounts.set_user(it.store, "default", tenant="acme")
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        db.execute("DROP TABLE expired")
+        db.execute("DROP TABLE checkpoints")
+        for table in ("users", "tenants"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN keep_days")
+        db.execute("PRAGMA user_version = 12")
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert pusher.bytes_of() == b"x"
+        assert_sums(it)
+        assert accounts.list_tenants(it.store)[0].quota == 10**9
+        accounts.set_tenant(it.store, "acme", keep_days=30)
+        assert keeping.expire(it.store, now_ms()) == 1
+        assert_sums(it)
 
 
 def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:

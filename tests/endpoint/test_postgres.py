@@ -90,13 +90,14 @@ def test_a_database_of_version_1_gets_its_sums(url: str) -> None:
         assert pusher.delete(f"/v1/sessions/ada/{uuid.UUID(int=5)}").status_code == 200
         (before,) = accounts.list_users(it.store)
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP TABLE audit, tenants, objects, checkpoints")
+        connection.execute("DROP TABLE audit, tenants, objects, checkpoints, expired")
         connection.execute("ALTER TABLE generations DROP COLUMN waiting")
         connection.execute("ALTER TABLE sessions DROP COLUMN active_ms, DROP COLUMN place")
         connection.execute('CREATE INDEX sessions_by_start ON sessions ("user")')
         connection.execute('CREATE INDEX sessions_by_tool ON sessions ("user")')
         connection.execute("ALTER TABLE chunks DROP COLUMN object, DROP COLUMN at, DROP COLUMN size")
-        connection.execute("ALTER TABLE users DROP COLUMN held, DROP COLUMN quota, DROP COLUMN tenant")
+        dropped = ("held", "quota", "tenant", "keep_days")
+        connection.execute("ALTER TABLE users " + ", ".join(f"DROP COLUMN {each}" for each in dropped))
         connection.execute("DELETE FROM schema_version WHERE version > 1")
     assert migrate(url) == [number for number, _ in migrations() if number > 1]
     with closing(open_url(url)) as store:

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessiond.cli import main
-from sessiond.endpoint.server import Running, accounts, erase, invites, tokens, usage
+from sessiond.clock import now_ms
+from sessiond.endpoint.server import Running, accounts, erase, invites, keeping, tokens, usage
 from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.push import PushRequest, apply
 from sessiond.endpoint.server.store import Store
@@ -51,6 +52,7 @@ def lines_of(draw: Callable[[Any], Any]) -> Line:
         text = "x" * draw(st.integers(0, 400))
         device = draw(st.sampled_from([DEVICE, DEVICE, OTHER_DEVICE]))
         fields = {"machine_id": where["machine_id"], "id": where["session"], "working_directory": f"/{text}"}
+        fields |= draw(st.sampled_from([{}, {"ended_at": "2020-01-02T10:00:00Z"}]))
         return record(draw(st.integers(1, 9)), device=device, **fields)
     if kind == 1:
         number = draw(st.integers(0, 3))
@@ -63,7 +65,7 @@ def lines_of(draw: Callable[[Any], Any]) -> Line:
 @given(st.data())
 @settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_the_sum_equals_a_recount(endpoint: Running, data: st.DataObject) -> None:
-    """After any pushes, replaced records, rewrites, erasures and moves; also of the tenant, and in a full quota."""
+    """After pushes, rewrites, replaced records, erasures, moves and expiries; also of the tenant, in a full quota."""
     store, user = endpoint.store, f"user-{next(NUMBERS)}"
     admin = Access(user="root", scopes=frozenset({ADMIN}))
     tokens.add(store, user, user=user)
@@ -71,7 +73,7 @@ def test_the_sum_equals_a_recount(endpoint: Running, data: st.DataObject) -> Non
     for tenant in names:
         accounts.set_tenant(store, tenant, quota=data.draw(st.sampled_from([None, 9000])))
     for _ in range(data.draw(st.integers(1, 8))):
-        step = data.draw(st.integers(0, 5))
+        step = data.draw(st.integers(0, 7))
         if step == 0:
             machine = data.draw(st.sampled_from([None, *MACHINES]))
             session = data.draw(st.sampled_from(SESSIONS))
@@ -79,6 +81,10 @@ def test_the_sum_equals_a_recount(endpoint: Running, data: st.DataObject) -> Non
         elif step == 1:
             tenant = data.draw(st.sampled_from([*names, None]))
             accounts.set_user(store, user, quota=data.draw(st.sampled_from([None, 7000, 9000])), tenant=tenant)
+        elif step == 6:
+            accounts.set_user(store, user, keep_days=data.draw(st.sampled_from([1, None])))
+        elif step == 7:
+            keeping.expire(store, now_ms())
         else:
             device = uuid.UUID(data.draw(st.sampled_from([DEVICE, DEVICE, OTHER_DEVICE])))
             access = Access(user=user, scopes=frozenset({"push"}))
@@ -187,13 +193,18 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["serve", "user", "list", *data]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "user      tenant  stored  quota",
-        "ada       acme       0 B    10G",
+        "user      tenant  stored  quota  kept",
+        "ada       acme       0 B    10G     -",
     ]
     assert main(["serve", "tenant", "list", *data]) == 0
-    assert capsys.readouterr().out.splitlines() == ["tenant    users  stored  quota", "acme      1         0 B     1T"]
+    assert capsys.readouterr().out.splitlines() == [
+        "tenant    users  stored  quota  kept",
+        "acme      1         0 B     1T     -",
+    ]
     assert main(["serve", "user", "list", "--json", *data]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"user": "ada", "tenant": "acme", "held": 0, "quota": 10 << 30}]
+    assert json.loads(capsys.readouterr().out) == [
+        {"user": "ada", "tenant": "acme", "held": 0, "quota": 10 << 30, "keep_days": None}
+    ]
     for command in (
         ["user", "set", "ada", "--quota", "none", "--tenant", "none"],
         ["tenant", "remove", "acme"],
@@ -202,4 +213,4 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["serve", "user", "set", "ada", *data]) == 78
     assert main(["serve", "user", "list", *data]) == 0
-    assert capsys.readouterr().out.splitlines()[1] == "ada       none       0 B   none"
+    assert capsys.readouterr().out.splitlines()[1] == "ada       none       0 B   none     -"

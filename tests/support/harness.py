@@ -261,7 +261,7 @@ class DaemonHarness:
         self.now_ms += 1000
         if self.retrying.must_identify():
             bind(self.uploading)
-            if learn_forgotten(self.spool, self.client.forgotten, self.now_ms):
+            if learn_forgotten(self.spool, self.client.forgotten, self.now_ms, self.machine_id):
                 erase_forgotten(self.ingesting)
         try:
             result = self._push_next()

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sessiond import zstd
 from sessiond.endpoint.dictionary import ENCODING, FEATURE
-from sessiond.endpoint.server import Running, running
+from sessiond.endpoint.server import Running, accounts, keeping, running
 from sessiond.errors import EndpointError
 from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pipeline import decode
@@ -61,6 +61,8 @@ class Machine(RuleBasedStateMachine):
         self.forgets = False
         """Whether the user erases sessions in this run. Nothing else is tested of an erased one."""
         self.forgetful = False
+        self.let_go = False
+        """Whether an endpoint has let sessions go. What the archive has of them is not copied once more."""
         self.rotten = False
         """Whether the endpoint has changed bytes that it stored, and no comparison has found that yet."""
         self.configure()
@@ -401,6 +403,18 @@ class Machine(RuleBasedStateMachine):
         """Restore the endpoint from an older copy: it has lost what it acknowledged since."""
         self._replace_endpoint(os.path.join(self.base, f"old-{self.current}"), unseen)
 
+    @rule()
+    def let_sessions_go(self) -> None:
+        """The endpoint lets all sessions go, as if they were too old. Their next revisions are stored again."""
+        store = self.servers[self.current].store
+        if not accounts.list_users(store):
+            return
+        accounts.set_user(store, "default", keep_days=36_500)
+        if keeping.expire(store, 1 << 52):
+            self.forgetful = self.changed_behind_us = self.let_go = True
+            self.replaced += 1  # a spool from before this does not know it
+            self.harness.retrying.identify_again()
+
     @rule(unseen=st.booleans())
     def empty_endpoint(self, unseen: bool) -> None:
         """Empty the endpoint, which starts again as another one under the same address."""
@@ -555,7 +569,7 @@ class Machine(RuleBasedStateMachine):
         """Check that nothing is under way: what is not safe is lost, and only because no place has it."""
         totals = self.harness.spool.stats.totals(self.harness.address)
         assert (totals.waiting, totals.archived, totals.parked, totals.archive.pending) == (0, 0, 0, 0)
-        if self.current != "archive":
+        if self.current != "archive" and not self.let_go:
             for session, kept in self.generations("archive").items():
                 here = self.generations(self.current)[session]
                 for old in kept:

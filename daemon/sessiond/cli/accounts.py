@@ -1,4 +1,4 @@
-"""`sessiond serve user` and `serve tenant`: what users and tenants store, and their quotas; `serve audit`."""
+"""`sessiond serve user` and `serve tenant`: what they store, their quotas and keep rules; `serve audit`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NO_LIMIT = -1
 """The value of an option that is given as `none`."""
+MAX_DAYS = 36_500
+"""Days for which sessions are kept at most. Whoever keeps them longer gives no rule."""
 
 
 def add_user_arguments(
@@ -29,7 +31,7 @@ def add_user_arguments(
     actions = user.add_subparsers(dest="action", metavar="ACTION", required=True)
     shown = add_action(actions, "list", "list the users with what they store, and their quotas")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    change = add_action(actions, "set", "change the quota or the tenant of a user")
+    change = add_action(actions, "set", "change the quota, the tenant or the keep rule of a user")
     change.add_argument("name", metavar="USER", help="name of the user")
     change.add_argument(
         "--quota",
@@ -38,6 +40,7 @@ def add_user_arguments(
         help="limit of what the user stores (10G); 'none' for no limit",
     )
     change.add_argument("--tenant", metavar="TENANT", help="group of users that share a quota; 'none' for no group")
+    _add_keep_days(change, "its sessions", "as for its tenant")
     return [shown, change]
 
 
@@ -48,14 +51,31 @@ def add_tenant_arguments(
     actions = tenant.add_subparsers(dest="action", metavar="ACTION", required=True)
     shown = add_action(actions, "list", "list the tenants with what their users store, and their quotas")
     shown.add_argument("--json", action="store_true", help="print JSON")
-    change = add_action(actions, "set", "add a tenant, or change its quota")
+    change = add_action(actions, "set", "add a tenant, or change its quota or its keep rule")
     change.add_argument("name", metavar="TENANT", help="name of the tenant")
     change.add_argument(
         "--quota", metavar="N", type=_or_none(parse_size), help="limit for all its users together; 'none' for no limit"
     )
+    _add_keep_days(change, "the sessions of its users", "forever")
     remove = add_action(actions, "remove", "remove a tenant that has no users")
     remove.add_argument("name", metavar="TENANT", help="name of the tenant")
     return [shown, change, remove]
+
+
+def _add_keep_days(parser: argparse.ArgumentParser, what: str, otherwise: str) -> None:
+    parser.add_argument(
+        "--keep-days",
+        metavar="N",
+        type=_or_none(_days),
+        help=f"let {what} go N days after they were last active; 'none' to keep them {otherwise}",
+    )
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days from 1 to {MAX_DAYS}, or none")
+    return days
 
 
 def run_user(store: Store, args: argparse.Namespace) -> int:
@@ -63,16 +83,19 @@ def run_user(store: Store, args: argparse.Namespace) -> int:
     from sessiond.endpoint.server import accounts
 
     if args.action == "set":
-        if args.quota is None and args.tenant is None:
-            raise ConfigError("nothing to change", hint="give --quota or --tenant")
+        if args.quota is None and args.tenant is None and args.keep_days is None:
+            raise ConfigError("nothing to change", hint="give --quota, --tenant or --keep-days")
         tenant = msgspec.UNSET if args.tenant is None else None if args.tenant == "none" else args.tenant
-        accounts.set_user(store, args.name, quota=_setting(args.quota), tenant=tenant)
+        keep_days = _setting(args.keep_days)
+        accounts.set_user(store, args.name, quota=_setting(args.quota), tenant=tenant, keep_days=keep_days)
         _note(f"changed user {args.name}")
         return 0
     found = accounts.list_users(store)
-    rows = [(each.user, each.tenant or "none", size(each.held), _limit(each.quota)) for each in found]
+    rows = [
+        (each.user, each.tenant or "none", size(each.held), _limit(each.quota), _kept(each.keep_days)) for each in found
+    ]
     empty = "no users; add a token: sessiond serve token add NAME --user USER"
-    return _print(found, [("user", "tenant", "stored", "quota"), *rows], args.json, empty)
+    return _print(found, [("user", "tenant", "stored", "quota", "kept"), *rows], args.json, empty)
 
 
 def run_tenant(store: Store, args: argparse.Namespace) -> int:
@@ -80,7 +103,7 @@ def run_tenant(store: Store, args: argparse.Namespace) -> int:
     from sessiond.endpoint.server import accounts
 
     if args.action == "set":
-        accounts.set_tenant(store, args.name, quota=_setting(args.quota))
+        accounts.set_tenant(store, args.name, quota=_setting(args.quota), keep_days=_setting(args.keep_days))
         _note(f"tenant {args.name} is set; add users to it: sessiond serve user set USER --tenant {args.name}")
         return 0
     if args.action == "remove":
@@ -88,9 +111,11 @@ def run_tenant(store: Store, args: argparse.Namespace) -> int:
         _note(f"removed tenant {args.name}")
         return 0
     found = accounts.list_tenants(store)
-    rows = [(each.tenant, str(each.users), size(each.held), _limit(each.quota)) for each in found]
+    rows = [
+        (each.tenant, str(each.users), size(each.held), _limit(each.quota), _kept(each.keep_days)) for each in found
+    ]
     empty = "no tenants; add one: sessiond serve tenant set TENANT --quota 100G"
-    return _print(found, [("tenant", "users", "stored", "quota"), *rows], args.json, empty)
+    return _print(found, [("tenant", "users", "stored", "quota", "kept"), *rows], args.json, empty)
 
 
 def add_audit_arguments(audit: argparse.ArgumentParser, duration: Callable[[str], float]) -> None:
@@ -129,6 +154,10 @@ def _setting(value: int | None) -> int | msgspec.UnsetType | None:
     return msgspec.UNSET if value is None else None if value == NO_LIMIT else value
 
 
+def _kept(days: int | None) -> str:
+    return "-" if days is None else f"{days} days" if days > 1 else "1 day"
+
+
 def _limit(quota: int | None) -> str:
     """Format a quota as it is given on the command line: 10G, if it is a whole number of units."""
     if quota is None:
@@ -144,7 +173,7 @@ def _print(found: Sequence[msgspec.Struct], rows: Sequence[tuple[str, ...]], as_
     if as_json:
         print_json(found)
     elif found:
-        print(table(rows, right=(2, 3), flexible=0))
+        print(table(rows, right=(2, 3, 4), flexible=0))
     else:
         _note(empty)
     return 0

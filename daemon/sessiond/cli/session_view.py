@@ -59,7 +59,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """The newest revision that the endpoint has acknowledged; 0 if none."""
     parked: str | None
     state: str
-    """Its state at the configured endpoint: `safe`, `waiting`, `archived`, `parked`, `lost` or `dropped`."""
+    """Its state at the configured endpoint, as `sessiond.spool.safety.State` names it."""
     gone_ms: int | None
     """When the last of its files was found missing, in unix milliseconds."""
     prompts_only: bool

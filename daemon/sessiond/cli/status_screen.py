@@ -70,6 +70,8 @@ def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
         yield "acknowledged", _acknowledged(totals)
         if status.verification is not None:
             yield "verified", _verified(status, status.verification)
+        if totals.expired:
+            yield "not kept", _not_kept(status, totals)
         if totals.only_here:
             yield "only copy", f"{count(totals.only_here, 'session')} whose tool has deleted its files"
         archive = totals.archive
@@ -111,9 +113,18 @@ def _acknowledged(totals: Totals) -> str:
         (totals.parked, "parked"),
         (totals.lost, "lost"),
         (totals.dropped, "dropped by you"),
+        (totals.expired, "not kept"),
     )
     rest = [f"{number} {word}" for number, word in states if number]
     return f"{totals.acknowledged} of them" + (f"; {', '.join(rest)}" if rest else "")
+
+
+def _not_kept(status: Status, totals: Totals) -> str:
+    """Format how many sessions the endpoint let go, and which of them still have a copy here."""
+    days = "older sessions" if status.keep_days is None else f"sessions after {count(status.keep_days, 'day')}"
+    copies = ((totals.expired - totals.expired_gone, "in the tools' files"), (totals.expired_gone, "deleted here too"))
+    where = ", ".join(f"{number} {words}" for number, words in copies if number)
+    return f"{count(totals.expired, 'session')}: the endpoint lets {days} go; {where}"
 
 
 def _verified(status: Status, last: Verification) -> str:

@@ -156,6 +156,8 @@ def _judge(sync_result: SyncResult) -> int:
     done = "all acknowledged"
     if totals.dropped:
         done = f"{totals.acknowledged} acknowledged; {totals.dropped} with parts that you dropped"
+    if totals.expired:
+        done = f"{totals.acknowledged} acknowledged; {totals.expired} not kept by the endpoint"
     print(f"{count(totals.captured, 'session')}, {done}{left_out}")
     return 0
 

@@ -15,6 +15,8 @@ class VerifiedTool(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
     safe: int
     """Sessions that the endpoint has completely: it was asked now."""
+    not_kept: int
+    """Sessions that the endpoint let go, because it keeps sessions for some days only."""
     files: int
     """Files of the tool that were compared with what was captured."""
     not_captured: int

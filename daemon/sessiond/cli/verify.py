@@ -74,9 +74,11 @@ def listing(result: Verified, width: int) -> str:
         lines.append(f"{count(result.repaired, 'problem')} repaired")
     if not result.records:
         lines.append("The token may not read: only transcripts were compared, not the sessions' records.")
-    sessions = sum(each.sessions for each in result.tools)
+    sessions, not_kept = sum(each.sessions for each in result.tools), sum(each.not_kept for each in result.tools)
+    if not_kept:
+        lines.append(f"not kept: {count(not_kept, 'session')}, which the endpoint let go after its time")
     if result.complete:
-        lines.append(f"everything is safe: {count(sessions, 'session')}")
+        lines.append(f"everything {'else ' if not_kept else ''}is safe: {count(sessions - not_kept, 'session')}")
     else:
         lines.append(f"{count(len(result.problems), 'problem')}; `sessiond verify --repair` captures and pushes again")
     return "\n".join(lines)

@@ -101,12 +101,10 @@ class _Verifier:
             result = comparison
         self._check_sessions(result)
         self._check_archive()
-        self._check_files()
+        self._check_files(result.expired)
         self._store(result, repair=repair)
-        tools = [
-            VerifiedTool(tool=tool, **{name: numbers[name] for name in _NUMBERS})
-            for tool, numbers in sorted(self._numbers.items())
-        ]
+        found = sorted(self._numbers.items())
+        tools = [VerifiedTool(tool=tool, **{name: numbers[name] for name in _NUMBERS}) for tool, numbers in found]
         problems = self._problems
         return Verified(complete=not problems, records=result.records, tools=tools, problems=problems, repaired=0)
 
@@ -132,7 +130,7 @@ class _Verifier:
             elif state in REASONS:
                 self._add(tool, REASONS[state], session)
             else:
-                self._count(tool, "safe")
+                self._count(tool, "not_kept" if state is State.EXPIRED or session in result.expired else "safe")
 
     def _check_archive(self) -> None:
         """Add what only the built-in archive has: after a loss of the spool, its sessions are in no other list."""
@@ -154,8 +152,8 @@ class _Verifier:
 
     # Files
 
-    def _check_files(self) -> None:
-        digests = self._digests() if self._args.deep else {}
+    def _check_files(self, expired: set[str]) -> None:
+        digests = self._digests(expired) if self._args.deep else {}
         compared = self._compare_files(digests)
         self._compare_copies({number: found for number, found in digests.items() if number not in compared})
 
@@ -263,12 +261,12 @@ class _Verifier:
                 )
                 self._add(claim.tool, what, claim.session)
 
-    def _digests(self) -> dict[int, tuple[Claim, wire.RemotePosition]]:
+    def _digests(self, expired: set[str]) -> dict[int, tuple[Claim, wire.RemotePosition]]:
         """Return what the endpoint has of each stream that is called safe, by the row of the stream."""
         claims = [
             claim
             for claim in Claims(self._spool.connection).claims(self._args.tool, self._chosen)
-            if claim.stream is not None
+            if claim.stream is not None and claim.session not in expired
         ]
         found: dict[int, tuple[Claim, wire.RemotePosition]] = {}
         for start in range(0, len(claims), STREAMS):
@@ -297,4 +295,4 @@ class _Verifier:
             self._spool.archived.retry()
 
 
-_NUMBERS = ("sessions", "safe", "files", "not_captured", "compared")
+_NUMBERS = ("sessions", "safe", "not_kept", "files", "not_captured", "compared")

@@ -130,7 +130,7 @@ class Pusher:
         spool, now_ms, learned = self.context.spool, self.context.clock.now_ms(), 0
         bind(self.context)
         if FORGET in self.retrying.features:
-            learned = learn_forgotten(spool, self.client.forgotten, now_ms)
+            learned = learn_forgotten(spool, self.client.forgotten, now_ms, self.context.machine_id)
         with spool.transaction():
             learned += spool.forgotten.expire(now_ms)
         self.archive.prepare()

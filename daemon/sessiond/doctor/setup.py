@@ -139,11 +139,12 @@ def _safety(installation: Installation) -> Iterator[Finding]:
         fix = "`sessiond queue` lists them; restore the tool's files, or accept the loss: `sessiond queue drop ID`"
         yield Finding(check="safety", severity=Severity.ERROR, what=what, fix=fix)
     elif not totals.settled:
-        open_ones = totals.captured - totals.acknowledged - totals.dropped
+        open_ones = totals.captured - totals.acknowledged - totals.dropped - totals.expired
         what = f"not yet safe at {where}: {open_ones} of {totals.captured} sessions"
         yield Finding(check="safety", severity=Severity.INFO, what=what, fix="sessiond sync")
     else:
         dropped = f", without what you dropped of {totals.dropped}" if totals.dropped else ""
+        dropped += f", but {totals.expired} that it keeps no longer" if totals.expired else ""
         what = f"{where} has every captured session ({totals.captured}){dropped}"
         yield Finding(check="safety", severity=Severity.OK, what=what)
     if url and has_archive(installation.directory):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -19,10 +19,22 @@ class ForgottenSession(msgspec.Struct, frozen=True, kw_only=True):
     forgotten: Literal[True] = True
 
 
+class ExpiredSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that the endpoint had and let go, because it was older than the endpoint's owner keeps sessions."""
+
+    machine_id: str
+    id: UUID
+    revision: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    """The last revision of its record that the endpoint had, or that was pushed."""
+    expired_at: Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+    """When it was let go, in unix milliseconds."""
+
+
 class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the sessions that were erased, in the order in which they were."""
+    """A page of the sessions that were erased, and of those that were let go, each in the order of the changes."""
 
     forgotten: list[ForgottenSession]
+    expired: list[ExpiredSession] = []
     next: str
     more: bool
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.endpoint.erasure import ForgottenSession
+from sessiond.endpoint.erasure import ExpiredSession, ForgottenSession
 from sessiond.endpoint.origin import Origin
 from sessiond.endpoint.pace import Pace
 from sessiond.session import Session
@@ -36,13 +36,10 @@ FREE_GENERATION = 1 << 30
 STEP = 1 << 20
 """Beyond them, a new number may exceed the stored one by this much. So no item can use the highest number, after which
 nothing could follow."""
-Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
-"""Bytes, revisions, milliseconds."""
-Ordinal = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]
-"""The number of a generation."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]  # bytes, revisions, milliseconds
+Ordinal = Annotated[int, msgspec.Meta(ge=0, le=MAX_GENERATION)]  # the number of a generation
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-"""A SHA-256 in lower-case hex."""
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]  # a SHA-256
 MediaType = Annotated[
     str, msgspec.Meta(max_length=100, pattern=r"^[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*$(?!\n)")
 ]
@@ -75,6 +72,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the last stored push of the requesting device, shown to the device's own token only. If the device
     remembers another id, one of the two was restored from a backup; it requests the offsets of all its streams."""
     pace: Pace | None = None
+    keep_days: Count | None = None  # of the token's user: older sessions are let go; None: no session is
 
 
 class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,6 +261,7 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     next: str
     more: bool
     forgotten: list[ForgottenSession] = []  # those that were erased after `since`
+    expired: list[ExpiredSession] = []  # those that were let go after `since`, because they were too old
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):

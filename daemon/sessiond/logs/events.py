@@ -49,6 +49,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.exhausted": "reason",
         "endpoint.answered": "method path status seconds token_name client",
         "upkeep.failed": "reason retry_in",
+        "upkeep.expired": "sessions",
         "log.failed": "path reason",
         "library.warned": "library reason",
     }.items()

@@ -174,6 +174,7 @@ class Catalog(Streams, Files, PrivacyOps):
         )
         if old == new:
             return
+        self._db.execute("UPDATE session SET expired_ms = NULL")  # another endpoint may keep them
         if old is not None:
             self._db.execute(
                 "INSERT OR REPLACE INTO acknowledged SELECT ?, id, generation, acked, lost FROM stream"

@@ -38,6 +38,7 @@ class Confirmations:
         row = self._db.execute(
             "SELECT stream.id, uuid, name, generation, unconfirmed FROM stream JOIN session"
             " ON session.id = stream.session WHERE unconfirmed > 0 AND known AND held IS NULL AND skipped IS NULL"
+            " AND expired_ms IS NULL"
             " ORDER BY rank DESC LIMIT 1"
         ).fetchone()
         if row is None:

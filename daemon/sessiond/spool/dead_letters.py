@@ -33,6 +33,10 @@ class DeadLetters(ABC):
         """Remove segments; return how many."""
 
     @abstractmethod
+    def discard_expired(self, session: int) -> int:
+        """Remove what is parked of a session that the endpoint let go; return how many items."""
+
+    @abstractmethod
     def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
         """Queue placeholder records for missing bytes."""
 
@@ -49,6 +53,9 @@ class DeadLetters(ABC):
     def park_all(self, session: str, reason: str) -> None:
         """Park everything of a session that is queued or may be: it was erased at the endpoint."""
         self._db.execute("UPDATE session SET parked = ? WHERE uuid = ?", (reason, session))
+        self._park_segments(session, reason)
+
+    def _park_segments(self, session: str, reason: str) -> None:
         rows = self._db.execute(
             f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked IS NULL AND uuid = ?", (session,)
         ).fetchall()
@@ -66,6 +73,8 @@ class DeadLetters(ABC):
         """Put parked items (of one session, or all) back into the queue; return how many."""
         only = " AND uuid = ?" if identity else ""
         values = (str(identity),) if identity else ()
+        # The endpoint may keep a session now that it let go before.
+        self._db.execute(f"UPDATE session SET pushed = 0 WHERE expired_ms > 0{only}", values)
         count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
         rows = self._db.execute(
             f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked IS NOT NULL{only}", values
@@ -84,11 +93,17 @@ class DeadLetters(ABC):
         row = self._db.execute("SELECT id, revision FROM session WHERE uuid = ?", (str(identity),)).fetchone()
         if row is None:
             raise NotFound(f"no session {identity}", hint="`sessiond queue` lists what is parked")
-        count = self._db.execute(
-            "UPDATE session SET parked = NULL, pushed = revision, dropped = revision"
-            " WHERE id = ? AND parked IS NOT NULL",
-            (row[0],),
-        ).rowcount
+        discarded = self.discard_expired(row[0])
+        count = (
+            discarded
+            + self._db.execute(
+                "UPDATE session SET parked = NULL, pushed = revision, dropped = revision"
+                " WHERE id = ? AND parked IS NOT NULL",
+                (row[0],),
+            ).rowcount
+        )
+        if discarded:
+            return count
         count += self._db.execute(
             f"UPDATE stream SET accepted = {MISSING} WHERE session = ? AND {UNSAFE} AND {MISSING} > accepted", (row[0],)
         ).rowcount

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from sessiond import zstd
 from sessiond.spool.catalog import SESSION, session_state
-from sessiond.spool.dead_letters import JOINED, SEGMENT, DeadLetters, segment_state
+from sessiond.spool.dead_letters import JOINED, SEGMENT, segment_state
+from sessiond.spool.expiries import Expiries
 from sessiond.spool.rows import Segment, SessionState
 
 # A generation stops at a parked segment. Nothing can be appended behind a gap, so what fills it is sent first.
@@ -26,10 +27,11 @@ _UNKNOWN = (
     " ON owner.uuid = archived.session WHERE owner.id = stream.session AND NOT copied AND problem IS NULL)"
     " AND NOT EXISTS (SELECT 1 FROM forgotten JOIN session AS owner ON owner.uuid = forgotten.session"
     " WHERE owner.id = stream.session)"
+    " AND NOT EXISTS (SELECT 1 FROM session AS owner WHERE owner.id = stream.session AND expired_ms > 0)"
 )
 """Streams that the endpoint has to be asked about. A session in the built-in archive is copied first.
 
-Of an erased one, nothing is asked: the answer could have something of it queued again.
+Of an erased one, or one that the endpoint let go, nothing is asked: the answer could have something of it queued again.
 """
 FILLER = 1 << 20
 """Bytes of one placeholder record."""
@@ -39,7 +41,7 @@ _DUE = "revision > pushed AND session.parked IS NULL AND record IS NOT NULL"
 _LIVE = "SELECT session FROM stream WHERE waiting > 0 AND held IS NULL AND rank >= ?"
 
 
-class Outbox(DeadLetters):
+class Outbox(Expiries):
     """The items to push. Writing methods run inside `Spool.transaction`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -94,8 +96,9 @@ class Outbox(DeadLetters):
     def _count(self, stream: int, segments: int, size: int, acked: tuple[int, int] = (-1, 0)) -> None:
         """Add to a stream's count of segments, and to the size of all. `acked` is a generation and its length."""
         self._db.execute(
-            "UPDATE stream SET waiting = waiting + ?, acked = iif(generation = ?, max(acked, ?), acked) WHERE id = ?",
-            (segments, *acked, stream),
+            "UPDATE stream SET waiting = waiting + ?, acked = iif(generation = ?, max(acked, ?), acked),"
+            " let_go = iif(let_go > 0 AND generation = ? AND folded <= ?, 0, let_go) WHERE id = ?",
+            (segments, *acked, *acked, stream),
         )
         if self._size is not None:
             self._size += size

@@ -26,6 +26,8 @@ LAST_BATCH = "batch"
 """Meta key: the name of the last batch that the endpoint acknowledged."""
 UNTRUSTED = "endpoint.untrusted"
 """Meta key, set if the endpoint lost batches, or another copy of this state directory pushes there."""
+KEEP_DAYS = "endpoint.keep_days"
+"""Meta key: the days for which the endpoint keeps sessions; none: it keeps all."""
 CHANGED = "endpoint.changed"
 """Meta key, set while the spool was bound to another endpoint before and the configured one has not answered yet."""
 
@@ -54,13 +56,15 @@ class State(IntEnum):
     """The endpoint has all of it."""
     DROPPED = 1
     """The user gave up the bytes that the endpoint lacks (`sessiond queue drop`)."""
-    ARCHIVED = 2
+    EXPIRED = 2
+    """The endpoint had it, and let it go because its owner keeps sessions for some days only."""
+    ARCHIVED = 3
     """The tool's file is gone and only the built-in archive has it; it is being copied to the endpoint."""
-    WAITING = 3
+    WAITING = 4
     """It is on its way: in the outbox or in the tool's file, or the endpoint has not been asked about it yet."""
-    PARKED = 4
+    PARKED = 5
     """The endpoint rejects a part of it."""
-    LOST = 5
+    LOST = 6
     """A part of it exists nowhere that sessiond can reach."""
 
     @property
@@ -70,9 +74,15 @@ class State(IntEnum):
 
 
 _STREAM_STATE = (
-    f"CASE WHEN {MISSING} > accepted THEN {State.LOST:d} WHEN {_PARKED} THEN {State.PARKED:d}"
-    f" WHEN {_MOVING} THEN {State.WAITING:d} ELSE {State.DROPPED:d} END"
+    f"CASE WHEN {MISSING} > accepted + let_go THEN {State.LOST:d} WHEN {_PARKED} THEN {State.PARKED:d}"
+    f" WHEN {_MOVING} THEN {State.WAITING:d} WHEN {MISSING} > accepted THEN {State.EXPIRED:d}"
+    f" ELSE {State.DROPPED:d} END"
 )
+_STATE_IF_EXPIRED = (
+    f"CASE WHEN {_PARKED} THEN {State.PARKED:d} WHEN waiting > 0 OR queued != folded THEN {State.WAITING:d}"
+    f" ELSE {State.EXPIRED:d} END"
+)
+"""The state of a stream whose session the endpoint let go: it has no byte of it, and what is queued is still tried."""
 _RECORD_STATE = (
     f"CASE WHEN session.parked IS NOT NULL THEN {State.PARKED:d} WHEN revision > pushed THEN {State.WAITING:d}"
     f" WHEN dropped = revision THEN {State.DROPPED:d} ELSE {State.SAFE:d} END"
@@ -83,9 +93,12 @@ _BY_STREAMS = (
     f"SELECT session.id, uuid, tool, gone_ms, max(worst, {_RECORD_STATE}) AS state, missing, unsent"
     f" FROM (SELECT session, max({_STREAM_STATE}) AS worst, sum({MISSING}) AS missing,"
     f" sum(max(folded - acked, 0)) AS unsent FROM stream INDEXED BY stream_unsafe WHERE {UNSAFE} GROUP BY session)"
-    " AS streams CROSS JOIN session ON session.id = streams.session WHERE record IS NOT NULL"
+    " AS streams CROSS JOIN session ON session.id = streams.session WHERE record IS NOT NULL AND expired_ms IS NULL"
 )
-_ALONE = f"record IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stream WHERE stream.session = session.id AND {UNSAFE})"
+_ALONE = (
+    "record IS NOT NULL AND expired_ms IS NULL"
+    f" AND NOT EXISTS (SELECT 1 FROM stream WHERE stream.session = session.id AND {UNSAFE})"
+)
 _BY_RECORDS = " UNION ALL ".join(
     f"SELECT session.id, uuid, tool, gone_ms, {state:d}, 0, 0 FROM session WHERE {condition} AND {_ALONE}"
     for state, condition in (
@@ -94,10 +107,19 @@ _BY_RECORDS = " UNION ALL ".join(
         (State.DROPPED, "dropped = revision AND revision <= pushed AND parked IS NULL"),
     )
 )
+_EXPIRED = (
+    f"SELECT id, uuid, tool, gone_ms, max({_RECORD_STATE}, CASE"
+    " WHEN id IN (SELECT session FROM stream WHERE id IN (SELECT stream FROM segment WHERE parked IS NOT NULL))"
+    f" THEN {State.PARKED:d} WHEN id IN (SELECT session FROM stream WHERE waiting > 0 AND held IS NULL UNION ALL"
+    " SELECT session FROM stream WHERE queued < folded OR gap_from IS NOT NULL OR held IS NOT NULL)"
+    f" THEN {State.WAITING:d} ELSE {State.EXPIRED:d} END), 0, 0 FROM session"
+    " WHERE expired_ms > 0 AND record IS NOT NULL"
+)
+"""Sessions that the endpoint let go. Whatever was acknowledged of their streams, it has no byte of them."""
 _SESSIONS = (
     f"SELECT id, uuid, tool, missing, unsent, iif(state = {State.WAITING:d} AND gone_ms IS NOT NULL AND EXISTS"
     " (SELECT 1 FROM archived WHERE archived.session = uuid AND NOT copied),"
-    f" {State.ARCHIVED:d}, state) AS state FROM ({_BY_STREAMS} UNION ALL {_BY_RECORDS})"
+    f" {State.ARCHIVED:d}, state) AS state FROM ({_BY_STREAMS} UNION ALL {_BY_RECORDS} UNION ALL {_EXPIRED})"
 )
 """The sessions that are not safe, each once."""
 
@@ -113,8 +135,12 @@ class Counts(FrozenRecord):
     parked: int = 0
     lost: int = 0
     dropped: int = 0
+    expired: int = 0
+    """Sessions that the endpoint let go because it keeps sessions for some days only."""
+    expired_gone: int = 0
+    """Those of them that the tool has deleted as well."""
     only_here: int = 0
-    """Captured sessions whose tool deleted its files: sessiond has the only copies."""
+    """Captured sessions whose tool deleted its files: sessiond has the only copies. Without those of `expired_gone`."""
     unsent_bytes: int = 0
     """Transcript bytes of waiting and archived sessions that are still to be pushed."""
     archived_bytes: int = 0
@@ -123,13 +149,14 @@ class Counts(FrozenRecord):
 
     @property
     def settled(self) -> bool:
-        """Whether the endpoint has every captured session, except what the user gave up."""
-        return self.captured == self.acknowledged + self.dropped
+        """Whether the endpoint has every captured session, except what the user gave up or it does not keep."""
+        return self.captured == self.acknowledged + self.dropped + self.expired
 
     def unanswered(self) -> Self:
         """Return the same counts for an endpoint that has not answered yet: nothing is safe there."""
-        waiting = self.waiting + self.acknowledged + self.dropped
-        return self.replace(acknowledged=0, dropped=0, waiting=waiting)
+        waiting = self.waiting + self.acknowledged + self.dropped + self.expired
+        only_here = self.only_here + self.expired_gone
+        return self.replace(acknowledged=0, dropped=0, expired=0, expired_gone=0, waiting=waiting, only_here=only_here)
 
 
 class StreamSafety(FrozenRecord):
@@ -177,10 +204,11 @@ class Safety:
             tool: {"captured": sessions, "acknowledged": sessions}
             for tool, sessions in self._db.execute("SELECT tool, sessions FROM tally WHERE sessions > 0")
         }
-        for tool, gone in self._db.execute(
-            "SELECT tool, count(*) FROM session WHERE gone_ms IS NOT NULL AND record IS NOT NULL GROUP BY tool"
+        for tool, here, gone in self._db.execute(
+            "SELECT tool, count(*) - count(expired_ms), count(expired_ms) FROM session"
+            " WHERE gone_ms IS NOT NULL AND record IS NOT NULL GROUP BY tool"
         ):
-            counts[tool]["only_here"] = gone
+            counts[tool] |= {"only_here": here, "expired_gone": gone}
         for tool, state, sessions, missing, unsent in self._db.execute(
             f"SELECT tool, state, count(*), sum(missing), sum(unsent) FROM ({_SESSIONS}) GROUP BY tool, state"
         ):
@@ -235,9 +263,10 @@ class Safety:
         """Return the state of each stream of a session, the oldest stream first."""
         bound = self.bound(url)
         rows = self._db.execute(
-            f"SELECT name, iif({UNSAFE}, {_STREAM_STATE}, {State.SAFE:d}), folded, iif(known AND held IS NULL,"
-            f" acked, 0), {MISSING} FROM stream WHERE session = ? ORDER BY id",
-            (session,),
+            f"SELECT name, iif(let_go_ms > 0, {_STATE_IF_EXPIRED}, iif({UNSAFE}, {_STREAM_STATE}, {State.SAFE:d})),"
+            f" folded, iif(known AND held IS NULL AND let_go_ms IS NULL, acked, 0), max(0, {MISSING} - let_go)"
+            " FROM stream, (SELECT expired_ms AS let_go_ms FROM session WHERE id = ?) WHERE session = ? ORDER BY id",
+            (session, session),
         )
         return [
             StreamSafety(

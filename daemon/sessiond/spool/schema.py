@@ -249,6 +249,21 @@ MIGRATIONS = (
     -- Until then, what only this machine has of such a session is kept; NULL: it is erased.
     ALTER TABLE forgotten ADD COLUMN kept_until_ms INTEGER;
     """,
+    """
+    -- When the endpoint was found to have let the session go, because it keeps sessions for some days only.
+    ALTER TABLE session ADD COLUMN expired_ms INTEGER;
+    CREATE INDEX session_expired ON session (expired_ms, tool, revision, pushed, parked, gone_ms) WHERE expired_ms > 0;
+    DROP INDEX session_gone;
+    CREATE INDEX session_gone ON session (tool, expired_ms) WHERE gone_ms IS NOT NULL AND record IS NOT NULL;
+    -- Bytes that the endpoint had of the stream when it let the session go, until it has all of them again.
+    ALTER TABLE stream ADD COLUMN let_go INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX stream_unsafe;
+    CREATE INDEX stream_unsafe ON stream
+        (session, folded, queued, acked, waiting, known, gap_from, gap_to, held, lost, accepted, skipped, unconfirmed,
+        let_go)
+        WHERE skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL
+            OR held IS NOT NULL OR NOT known OR lost > 0);
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

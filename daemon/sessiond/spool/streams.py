@@ -206,8 +206,9 @@ class Streams(Folds):
         """
         start, end = gap or (None, None)
         self._db.execute(
-            "UPDATE stream SET generation = ?, queued = ?, acked = ?, gap_from = ?, gap_to = ? WHERE id = ?",
-            (generation, queued, acked, start, end, stream),
+            "UPDATE stream SET generation = ?, queued = ?, acked = ?, gap_from = ?, gap_to = ?,"
+            " let_go = iif(folded <= ?, 0, let_go) WHERE id = ?",
+            (generation, queued, acked, start, end, acked, stream),
         )
 
     def fill_gap(self, stream: int, end: int, filled: int) -> None:

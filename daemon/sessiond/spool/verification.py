@@ -67,7 +67,7 @@ class Claims:
         rows = self._db.execute(
             "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM session"
             f" LEFT JOIN stream ON stream.session = session.id AND {CLAIMED}"
-            " WHERE record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
+            " WHERE record IS NOT NULL AND revision <= pushed AND session.parked IS NULL AND expired_ms IS NULL"
             " AND (? IS NULL OR tool = ?) ORDER BY session.id",
             (tool, tool),
         )
@@ -95,7 +95,7 @@ class Claims:
         row = self._db.execute(
             "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM stream"
             f" CROSS JOIN session ON session.id = stream.session WHERE stream.id > ? AND {CLAIMED}"
-            " AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL"
+            " AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL AND expired_ms IS NULL"
             " ORDER BY stream.id LIMIT 1",
             (after,),
         ).fetchone()

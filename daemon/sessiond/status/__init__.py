@@ -79,6 +79,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         sizes=snapshot.sizes,
         archive_bytes=archive_bytes(directory) if endpoint.archive and snapshot.archive_max_bytes else 0,
         archive_max_bytes=snapshot.archive_max_bytes if endpoint.archive else 0,
+        keep_days=snapshot.keep_days,
         archive_age=snapshot.archive_age if endpoint.archive else None,
         archive_old=snapshot.archive_old if endpoint.archive else 0,
         archive_old_only_here=snapshot.archive_old_only_here if endpoint.archive else 0,
@@ -98,8 +99,7 @@ def read_status(file: str | None, environ: Mapping[str, str], *, now_ms: int | N
         restore_interrupted=state.interrupted_restore(directory),
     )
     advice = advise(made)
-    running = made.daemon.state is Running.RUNNING
-    healthy = running and not any(each.degraded for each in advice)
+    healthy = made.daemon.state is Running.RUNNING and not any(each.degraded for each in advice)
     return made.replace(advice=advice, healthy=healthy)
 
 

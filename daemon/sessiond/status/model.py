@@ -143,6 +143,8 @@ class Status(FrozenRecord):
     """The size of the built-in archive, while it is the endpoint and has a limit."""
     archive_max_bytes: int = 0
     """Its limit; 0: none."""
+    keep_days: int | None = None
+    """The days for which the endpoint keeps sessions; None: it keeps all."""
     archive_old: int = 0
     """Sessions older than `archive.keep`, while the built-in archive is the endpoint: nothing is removed then."""
     archive_old_only_here: int = 0

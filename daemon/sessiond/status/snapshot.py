@@ -12,7 +12,7 @@ from sessiond.spool import NAME, Spool, health
 from sessiond.spool.archive_file import ARCHIVE_KEEP, ARCHIVE_LIMIT
 from sessiond.spool.forgotten import Erasures, count_erasures
 from sessiond.spool.health import CaptureHealth, ConfigHealth, EndpointHealth
-from sessiond.spool.safety import BOUND, State, Unsafe
+from sessiond.spool.safety import BOUND, KEEP_DAYS, State, Unsafe
 from sessiond.spool.sizes import SIZES, Sizes, read_sizes
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.verification import RESULT, Verification, count_unreadable, read_verification
@@ -46,6 +46,7 @@ class SpoolSnapshot(FrozenRecord):
     unreadable: int = 0
     sizes: Sizes | None = None
     archive_max_bytes: int = 0
+    keep_days: int | None = None
     archive_age: float | None = None
     """Seconds after which sessions of the built-in archive are old, while it is the endpoint; None: never."""
     archive_old: int = 0
@@ -125,6 +126,8 @@ def _fill(read: dict[str, Any], spool: Spool, *, archive: bool) -> None:
         read["outbox"] = spool.stats.waiting()
         read["erasures"] = count_erasures(spool.connection, archive=archive)
         read["sizes"] = read_sizes(spool.meta(SIZES))
+        if days := spool.meta(KEEP_DAYS):
+            read["keep_days"] = int(days)
         read["archive_max_bytes"] = int(spool.meta(ARCHIVE_LIMIT) or 0)
         if keep := spool.meta(ARCHIVE_KEEP):
             read["archive_age"] = float(keep)

@@ -10,7 +10,7 @@ from sessiond.errors import EndpointError, Unreachable
 from sessiond.transfer.session import SessionCopy
 from sessiond.upload import ITEM_BYTES, UploadContext, next_batch_name, store_batch
 
-FINAL = ("machine-taken", "invalid", "too-large")
+FINAL = ("machine-taken", "invalid", "too-large", "expired")
 """Problems that another attempt does not solve."""
 Line = tuple[SessionCopy, wire.Push]
 

@@ -81,11 +81,27 @@ def upload(
             for session in erased:
                 context.spool.outbox.park_all(session, REASON)
         items = [item for item in items if session_of(item) not in erased]
+    items = _without_expired(context, items)
     if not items and undecoded and not asked:
         raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:
-        return BatchResult(asked=asked, more=asked > 0)
+        return BatchResult(asked=asked, more=asked > 0 or bool(sessions or segments))
     return msgspec.structs.replace(_push(context, items), asked=asked)
+
+
+def _without_expired(context: UploadContext, items: list[Item]) -> list[Item]:
+    """Return the items without bytes of sessions that the endpoint does not keep, unless a new revision is pushed.
+
+    They were read from their files after the endpoint had said so, and leave the outbox again.
+    """
+    with context.spool.reading():
+        found = context.spool.outbox.expired_among({session_of(item) for item in items})
+    refused = {session for session, due in found.items() if not due}
+    if refused:
+        with context.spool.transaction():
+            for session in refused:
+                context.spool.outbox.expire(session, context.clock.now_ms())
+    return [item for item in items if session_of(item) not in refused]
 
 
 def _limit_unpacked(segments: list[Segment], limit: int) -> list[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sessiond.spool import Spool, health
-from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, LAST_BATCH, UNTRUSTED
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, KEEP_DAYS, LAST_BATCH, UNTRUSTED
 from sessiond.upload.context import UploadContext, expected_batch_names
 
 COMPARE_MS = 900_000
@@ -23,6 +23,7 @@ def bind(context: UploadContext) -> bool:
     about = context.client.about()
     identity, last = str(about.endpoint_id), context.spool.meta(LAST_BATCH)
     known, address = context.spool.meta(BOUND_ENDPOINT), context.address
+    _note_keep_days(context, about.keep_days)
     follows = about.last_batch in expected_batch_names(context)
     same = known == identity and follows and context.spool.meta(UNTRUSTED) is None
     if not same:
@@ -41,6 +42,15 @@ def bind(context: UploadContext) -> bool:
     if context.spool.meta(BOUND) != address:
         context.spool.set_meta(BOUND, address)
     return same
+
+
+def _note_keep_days(context: UploadContext, days: int | None) -> None:
+    """Store for how many days the endpoint keeps sessions. If that changed, it may keep some that it let go before."""
+    shown = None if days is None else str(days)
+    if context.spool.meta(KEEP_DAYS) != shown:
+        with context.spool.transaction():
+            context.spool.outbox.offer_expired()
+            context.spool.set_meta(KEEP_DAYS, shown)
 
 
 def store_batch(context: UploadContext, batch: str, previous: str | msgspec.UnsetType | None) -> bool:

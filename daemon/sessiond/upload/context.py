@@ -43,6 +43,8 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Streams whose position at the endpoint was asked for."""
     forgotten: int = 0
     """Items of sessions that the endpoint has erased."""
+    expired: int = 0
+    """Items of sessions that the endpoint does not keep any more."""
     healed: int = 0
     """Streams whose position differs at the endpoint. The next read of their files reconciles them."""
     more: bool = False
@@ -56,6 +58,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
             bytes=self.bytes + other.bytes,
             parked=self.parked + other.parked,
             forgotten=self.forgotten + other.forgotten,
+            expired=self.expired + other.expired,
             healed=self.healed + other.healed,
             asked=other.asked,
             more=other.more,

@@ -1,4 +1,4 @@
-"""Learns from the endpoint which sessions the user has erased there, perhaps from another machine."""
+"""Learns from the endpoint which sessions it erased or let go: those of its list that are captured here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ MOST_PAGES = 1000
 """Pages of that list that are read at once; the others are read after the next identification of the endpoint."""
 
 
-def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], ForgottenAnswer], now_ms: int) -> int:
+def learn_forgotten(
+    spool: Spool, list_forgotten: Callable[[str | None], ForgottenAnswer], now_ms: int, machine_id: str
+) -> int:
     """Store tombstones of captured sessions that the endpoint has erased; return how many are new.
 
     A push of such a session is answered `forgotten`. But a spool that was restored from a backup may have nothing to
-    push of it, and would count it as safe.
+    push of it, and would count it as safe. So would any spool a session of this machine that the endpoint let go.
 
     Raises: EndpointError.
     """
@@ -42,6 +44,9 @@ def learn_forgotten(spool: Spool, list_forgotten: Callable[[str | None], Forgott
                     spool.forgotten.learn(str(each.id), now_ms)
                     spool.outbox.park_all(str(each.id), REASON)
                     learned += 1
+            for gone in answer.expired:
+                if gone.machine_id == machine_id and spool.forgotten.is_captured(str(gone.id)):
+                    spool.outbox.expire(str(gone.id), now_ms)
             spool.set_meta(POSITION, f"{endpoint} {answer.next}")
         if not answer.more or answer.next == at:
             break

@@ -27,11 +27,14 @@ class Outcome(Enum):
     """The push was too much work at once: the item stays in the outbox."""
     FORGOTTEN = auto()
     """The user erased the session at the endpoint: nothing more of it is pushed, and the capture erases it here."""
+    EXPIRED = auto()
+    """The endpoint keeps sessions for some days only: nothing more of it is pushed before it changes."""
     BEHIND = auto()
     """An earlier item of the same stream failed: the item stays in the outbox."""
 
 
 FORGOTTEN = "forgotten"
+EXPIRED = "expired"
 _KEPT = {"quota": Outcome.FULL, "push-full": Outcome.POSTPONED}
 """Problems of the endpoint, not of the item."""
 
@@ -47,15 +50,13 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     outcomes = Counter[Outcome]()
     with context.spool.transaction():
         broken: set[int] = set()
+        expired = context.spool.outbox.expired_among({session_of(item) for item in items})
         for item, result in zip(items, answer.results, strict=True):
             stored = result.problem is None and context.spool.outbox.acknowledge(item)
             if not (stored or context.spool.outbox.has(item)):
                 continue  # its session was purged while the push was under way
-            healed += _forget_positions(context, item, result.ahead)
-            if result.problem is not None and result.problem.type == FORGOTTEN:
-                _forget(context, item)
-                outcomes[Outcome.FORGOTTEN] += 1
-            elif result.problem is not None:
+            healed += _forget_positions(context, item, result.ahead) + (stored and _revive(context, item, expired))
+            if result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):
                 sessions += 1
@@ -74,6 +75,7 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
             bytes=size,
             parked=parked,
             forgotten=outcomes[Outcome.FORGOTTEN],
+            expired=outcomes[Outcome.EXPIRED],
             healed=healed,
             more=more,
         )
@@ -81,7 +83,8 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     context.attempts = 0
     if full and not segments:
         raise _full(context)
-    if postponed and not sessions + segments + parked + healed + result_of_all.forgotten:
+    settled = result_of_all.forgotten + result_of_all.expired
+    if postponed and not sessions + segments + parked + healed + settled:
         # The protocol has the endpoint store at least one item of each push. Repeating the push at once would loop.
         raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
     return result_of_all
@@ -128,7 +131,7 @@ def _forget_position(context: UploadContext, item: Segment) -> None:
         context.spool.catalog.set_unknown(stream.id)
 
 
-def _forget(context: UploadContext, item: Item) -> None:
+def _forget(context: UploadContext, item: Item) -> Outcome:
     """Store a tombstone, and push nothing more of the session.
 
     The capture thread, which may be reading a file of the session now, erases it, or keeps for a while what only this
@@ -137,10 +140,35 @@ def _forget(context: UploadContext, item: Item) -> None:
     session = session_of(item)
     context.spool.forgotten.learn(session, context.clock.now_ms())
     context.spool.outbox.park_all(session, REASON)
+    return Outcome.FORGOTTEN
+
+
+def _expire(context: UploadContext, item: Item) -> Outcome:
+    """Store that the endpoint let the session of an item go. A later revision of it is pushed again."""
+    revision = item.revision if isinstance(item, SessionState) else 0
+    context.spool.outbox.expire(session_of(item), context.clock.now_ms(), revision)
+    return Outcome.EXPIRED
+
+
+def _revive(context: UploadContext, item: Item, expired: dict[str, bool]) -> bool:
+    """Note that the endpoint keeps a session again that it let go, and stored an item of it; return whether it did."""
+    if expired.pop(session_of(item), None) is None:
+        return False
+    context.spool.outbox.revive(session_of(item), record=isinstance(item, SessionState))
+    return True
 
 
 def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
-    """Handle a problem with an item. `broken` holds the streams with an earlier failed item of this push."""
+    """Handle a problem. `broken` holds the streams with an earlier failed item of this push."""
+    if problem.type == FORGOTTEN:
+        return _forget(context, item)
+    if problem.type == EXPIRED:
+        return _expire(context, item)
+    return _solve_item(context, item, problem, broken)
+
+
+def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
+    """Handle a problem with one item, and not with its session as a whole."""
     if isinstance(item, SessionState):
         return _solve_session(context, item, problem)
     if item.stream_id in broken:

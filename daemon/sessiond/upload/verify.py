@@ -36,6 +36,10 @@ class Comparison(msgspec.Struct, kw_only=True):
 
     sessions: set[str] = msgspec.field(default_factory=set)
     wrong: list[Claim] = []
+    expired: set[str] = msgspec.field(default_factory=set)
+    """Sessions that the endpoint let go because it keeps sessions for some days only."""
+    held: dict[str, Held] = msgspec.field(default_factory=dict)
+    """What the endpoint has, by session."""
     done: bool = False
     records: bool = True
     """Whether records were compared too: a token that only pushes can't read them."""
@@ -63,20 +67,22 @@ def compare(
         # Before the endpoint is asked: then whatever is pushed meanwhile, it has at least this.
         claims = list(Claims(spool.connection).claims(tool, sessions))
     try:
-        held: dict[str, Held] = {}
-        for page in _list(client, machine_id):
-            held |= page
+        for page, expired in _list(client, machine_id):
+            result.held |= page
+            result.expired |= expired
             yield result
     except Refused:
         result.records = False
-        held = {}
+        result.held = {}
         streams = [claim for claim in claims if claim.stream is not None]
         for some in _batched(streams, STREAMS):
-            _ask(client, machine_id, some, held)
+            _ask(client, machine_id, some, result.held)
             yield result
     for claim in claims:
+        if claim.session in result.expired:
+            continue
         result.sessions.add(claim.session)
-        found = held.get(claim.session)
+        found = result.held.get(claim.session)
         if claim.stream is None:
             wrong = result.records and (found is None or (found.revision or 0) < claim.revision)
         else:
@@ -97,22 +103,30 @@ def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | N
     with spool.transaction():
         for claim in result.wrong if repair else ():
             claims.withdraw(claim)
+        for session in result.expired if now_ms is not None else ():
+            if spool.forgotten.is_captured(session):
+                spool.outbox.expire(session, now_ms or 0)
+        if result.records:  # the archive's copy may have brought one back
+            spool.outbox.offer_expired(result.held.keys() - result.expired)
         if now_ms is not None:
             sessions, incomplete = len(result.sessions), len(result.incomplete)
             checked = Verification(at_ms=now_ms, url=url, sessions=sessions, incomplete=incomplete)
             spool.set_meta(RESULT, verification_value(checked))
 
 
-def _list(client: ReadClient, machine_id: str) -> Iterator[dict[str, Held]]:
-    """Iterate over the pages of what the endpoint has of this machine."""
+def _list(client: ReadClient, machine_id: str) -> Iterator[tuple[dict[str, Held], set[str]]]:
+    """Iterate over the pages of what the endpoint has of this machine, and of the sessions that it let go."""
     since, more = None, True
     while more:
         page = client.changes(since, limit=PAGE)
-        yield {
-            str(each.record.id): Held(revision=each.revision, streams=_positions(each.held))
-            for each in page.sessions
-            if each.record.machine_id == machine_id
-        }
+        yield (
+            {
+                str(each.record.id): Held(revision=each.revision, streams=_positions(each.held))
+                for each in page.sessions
+                if each.record.machine_id == machine_id
+            },
+            {str(each.id) for each in page.expired if each.machine_id == machine_id},
+        )
         more, since = page.more and page.next != since, page.next
 
 

@@ -61,14 +61,14 @@ def test_a_list_without_an_end_is_left_for_later(tmp_path: Path) -> None:
         return ForgottenAnswer(forgotten=[], next=str(len(asked)), more=True)
 
     with closing(Spool(str(tmp_path))) as spool:
-        assert learn_forgotten(spool, list_forgotten, 0) == 0
+        assert learn_forgotten(spool, list_forgotten, 0, "testbox") == 0
         assert len(asked) == forgotten.MOST_PAGES
         assert (spool.meta(forgotten.POSITION) or "").endswith(f" {forgotten.MOST_PAGES}")
 
 
 def test_a_list_that_does_not_move_on_is_read_once(spool: Spool) -> None:
     endpoint = Endpoint({None: ([], "1", True), "1": ([], "1", True)})
-    assert learn_forgotten(spool, endpoint, 0) == 0
+    assert learn_forgotten(spool, endpoint, 0, "here") == 0
     assert endpoint.asked == [None, "1"]
 
 
@@ -77,11 +77,11 @@ def test_all_pages_are_read_and_only_captured_sessions_get_a_tombstone(spool: Sp
     endpoint = Endpoint(
         {None: ([CAPTURED[0], ELSEWHERE], "1", True), "1": ([CAPTURED[1]], "2", False), "2": (CAPTURED, "3", False)}
     )
-    assert learn_forgotten(spool, endpoint, 5) == 2
+    assert learn_forgotten(spool, endpoint, 5, "here") == 2
     assert tombstones(spool) == CAPTURED[:2]
     rows = spool.connection.execute("SELECT DISTINCT learned, kept_until_ms FROM forgotten").fetchall()
     assert rows == [(1, 5 + KEPT_MS)]
-    assert learn_forgotten(spool, endpoint, 6) == 1
+    assert learn_forgotten(spool, endpoint, 6, "here") == 1
     assert endpoint.asked == [None, "1", "2"]
     assert tombstones(spool) == CAPTURED
 
@@ -90,7 +90,7 @@ def test_an_order_of_the_user_stays_one(spool: Spool) -> None:
     """The endpoint lists what this machine had erased there: nothing of it is kept for a while because of that."""
     with spool.transaction():
         spool.forgotten.order(CAPTURED[:1], 5, everywhere=True)
-    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 6) == 0
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 6, "here") == 0
     assert not spool.forgotten.is_kept(CAPTURED[0])
 
 
@@ -105,15 +105,15 @@ def test_an_order_of_the_user_stays_one(spool: Spool) -> None:
 def test_the_list_of_an_endpoint_that_does_not_know_the_position_is_read_whole(
     spool: Spool, change: Callable[[Spool], None]
 ) -> None:
-    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 0) == 1
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "1", False)}), 0, "here") == 1
     change(spool)
-    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[1:], "1", False)}), 0) == 2
+    assert learn_forgotten(spool, Endpoint({None: (CAPTURED[1:], "1", False)}), 0, "here") == 2
     assert tombstones(spool) == CAPTURED
 
 
 def test_an_endpoint_without_such_a_list_is_no_error(spool: Spool) -> None:
     """It is one of an earlier version. A later one is asked from the beginning."""
     endpoint = Endpoint({})
-    assert learn_forgotten(spool, endpoint, 0) == 0
+    assert learn_forgotten(spool, endpoint, 0, "here") == 0
     assert endpoint.asked == [None]
     assert spool.meta(forgotten.POSITION) is None

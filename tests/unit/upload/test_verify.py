@@ -23,7 +23,7 @@ class Pages:
 
 def asked(pages: dict[str | None, tuple[str, bool]]) -> list[str | None]:
     client = Pages(pages)
-    assert list(_list(cast(ReadClient, client), "ada")) == [{}] * len(client.asked)
+    assert list(_list(cast(ReadClient, client), "ada")) == [({}, set())] * len(client.asked)
     return client.asked
 
 

@@ -21,6 +21,8 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str | None
     held: int
     quota: int | None
+    keep_days: int | None
+    """For how many days its sessions are kept; None: as for its tenant."""
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,27 +32,29 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     users: int
     held: int
     quota: int | None
+    keep_days: int | None
+    """For how many days the sessions of its users are kept; None: forever."""
 
 
 def list_users(store: Store) -> list[User]:
     """Return all users that have a token, an invitation, a quota or data, by name."""
     with store.read() as db:
         rows = db.execute(
-            "SELECT known.user, tenant, coalesce(held, 0), quota FROM"
+            "SELECT known.user, tenant, coalesce(held, 0), quota, keep_days FROM"
             " (SELECT user FROM users UNION SELECT user FROM tokens UNION SELECT user FROM invites) AS known"
             " LEFT JOIN users ON users.user = known.user ORDER BY known.user"
         )
-        return [User(user=row[0], tenant=row[1], held=row[2], quota=row[3]) for row in rows]
+        return [User(user=row[0], tenant=row[1], held=row[2], quota=row[3], keep_days=row[4]) for row in rows]
 
 
 def list_tenants(store: Store) -> list[Tenant]:
     """Return all tenants by name."""
     with store.read() as db:
         rows = db.execute(
-            "SELECT tenant, (SELECT count(*) FROM users WHERE users.tenant = tenants.tenant), held, quota FROM tenants"
-            " ORDER BY tenant"
+            "SELECT tenant, (SELECT count(*) FROM users WHERE users.tenant = tenants.tenant), held, quota, keep_days"
+            " FROM tenants ORDER BY tenant"
         )
-        return [Tenant(tenant=row[0], users=row[1], held=row[2], quota=row[3]) for row in rows]
+        return [Tenant(tenant=row[0], users=row[1], held=row[2], quota=row[3], keep_days=row[4]) for row in rows]
 
 
 def set_user(
@@ -59,8 +63,11 @@ def set_user(
     *,
     quota: int | msgspec.UnsetType | None = msgspec.UNSET,
     tenant: str | msgspec.UnsetType | None = msgspec.UNSET,
+    keep_days: int | msgspec.UnsetType | None = msgspec.UNSET,
 ) -> None:
-    """Change the quota or the tenant of a user; None removes it. What is stored stays, even if it exceeds the quota.
+    """Change the quota, the tenant or the days that sessions are kept of a user; None removes it.
+
+    What is stored stays, even if it exceeds the quota. Sessions that are too old are let go later (keeping.py).
 
     Raises:
         NotFound: nothing of this endpoint names the user, or there is no such tenant.
@@ -79,6 +86,9 @@ def set_user(
         if tenant is not msgspec.UNSET:
             _move(db, user, tenant)
             audit.record(db, audit.operator(), "user.tenant", user, audit.shown(tenant))
+        if keep_days is not msgspec.UNSET:
+            db.execute("UPDATE users SET keep_days = ? WHERE user = ?", (keep_days, user))
+            audit.record(db, audit.operator(), "user.keep_days", user, audit.shown(keep_days))
 
 
 def _move(db: Database, user: str, tenant: str | None) -> None:
@@ -95,8 +105,14 @@ def _move(db: Database, user: str, tenant: str | None) -> None:
         db.execute("UPDATE tenants SET held = held + ? WHERE tenant = ?", (size, name))
 
 
-def set_tenant(store: Store, tenant: str, *, quota: int | msgspec.UnsetType | None = msgspec.UNSET) -> None:
-    """Add a tenant, or change its quota; None removes the quota.
+def set_tenant(
+    store: Store,
+    tenant: str,
+    *,
+    quota: int | msgspec.UnsetType | None = msgspec.UNSET,
+    keep_days: int | msgspec.UnsetType | None = msgspec.UNSET,
+) -> None:
+    """Add a tenant, or change its quota or the days that its users' sessions are kept; None removes either.
 
     Raises:
         SessiondError: the name is not valid.
@@ -108,6 +124,9 @@ def set_tenant(store: Store, tenant: str, *, quota: int | msgspec.UnsetType | No
             db.execute("UPDATE tenants SET quota = ? WHERE tenant = ?", (quota, tenant))
         shown = "" if quota is msgspec.UNSET else audit.shown(quota)
         audit.record(db, audit.operator(), "tenant.set", tenant, shown)
+        if keep_days is not msgspec.UNSET:
+            db.execute("UPDATE tenants SET keep_days = ? WHERE tenant = ?", (keep_days, tenant))
+            audit.record(db, audit.operator(), "tenant.keep_days", tenant, audit.shown(keep_days))
 
 
 def remove_tenant(store: Store, tenant: str) -> None:

@@ -160,9 +160,8 @@ class Endpoint:
 
     async def about(self, request: Request, access: Access | None) -> Response:
         """Return the endpoint's id, limits and features; to a device's own token also the id of its last push."""
-        device, last = device_id(request), None
-        if access is not None and device is not None and access.owns(device):
-            last = await self._reader.query(partial(machines.last_batch, user=access.user, device=str(device)))
+        known = partial(machines.known_of, access=access, device=device_id(request))
+        last, keep_days = (None, None) if access is None else await self._reader.query(known)
         return json_response(
             About(
                 service=SERVICE,
@@ -174,6 +173,7 @@ class Endpoint:
                 features=list(FEATURES),
                 last_batch=last,
                 pace=self._pace,
+                keep_days=keep_days,
             )
         )
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
+from sessiond.endpoint.erasure import ExpiredSession, ForgottenAnswer, ForgottenSession
 from sessiond.endpoint.server import machines, usage
 from sessiond.endpoint.server.database import Database, placeholders
+from sessiond.endpoint.server.expired import list_expired
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
 from sessiond.endpoint.server.records import View, page
 from sessiond.endpoint.server.stream_state import SessionKey
@@ -79,8 +80,7 @@ def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, li
     """
     latest = latest_change(db, view.user)
     position = _position(endpoint, since, latest)
-    erased = _forgotten(db, view.user, position, limit + 1)
-    end = latest if len(erased) <= limit else int(erased[limit - 1][0])
+    forgotten, expired, end = _removed(db, view.user, position, limit, latest)
     found = db.execute(
         "SELECT machine, session, revision, envelope, change FROM sessions WHERE user = ? AND change > ?"
         " AND change <= ? ORDER BY change LIMIT ?",
@@ -92,14 +92,17 @@ def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, li
         sessions=sessions,
         next=encode_token(AfterChange(endpoint, seen)),
         more=last is not None or end < latest,
-        forgotten=[_session(row) for row in erased if row[0] <= seen],
+        forgotten=[each for change, each in forgotten if change <= seen],
+        expired=[each for change, each in expired if change <= seen],
     )
 
 
 def list_forgotten(
     db: Database, access: Access, device: UUID | None, endpoint: UUID, since: str | None, limit: int
 ) -> ForgottenAnswer:
-    """Return a page of the sessions that were erased after `since`. A token that only pushes sees those of its device.
+    """Return a page of the sessions that were erased, or let go, after `since`.
+
+    A token that only pushes sees those of its device.
 
     Raises:
         UnknownPageToken: as `list_changes`.
@@ -107,13 +110,26 @@ def list_forgotten(
     latest = latest_change(db, access.user)
     position = _position(endpoint, since, latest)
     owned = None if READ in access.scopes else machines.owned(db, access.user, str(device))
-    rows = _forgotten(db, access.user, position, limit + 1, owned)
-    seen = latest if len(rows) <= limit else int(rows[limit - 1][0])
+    forgotten, expired, end = _removed(db, access.user, position, limit, latest, owned)
     return ForgottenAnswer(
-        forgotten=[_session(row) for row in rows[:limit]],
-        next=encode_token(AfterChange(endpoint, seen)),
-        more=len(rows) > limit,
+        forgotten=[each for change, each in forgotten if change <= end],
+        expired=[each for change, each in expired if change <= end],
+        next=encode_token(AfterChange(endpoint, end)),
+        more=end < latest,
     )
+
+
+def _removed(
+    db: Database, user: str, after: int, limit: int, latest: int, owned: list[str] | None = None
+) -> tuple[list[tuple[int, ForgottenSession]], list[tuple[int, ExpiredSession]], int]:
+    """Return the sessions that were erased and those that were let go, and the position at which a page of them ends.
+
+    Each has its position. Those behind the end are for the next page.
+    """
+    forgotten = [(row[0], _session(row)) for row in _forgotten(db, user, after, limit + 1, owned)]
+    expired = list_expired(db, user, after, limit + 1, owned)
+    positions = sorted(change for change, _ in [*forgotten, *expired])
+    return forgotten, expired, latest if len(positions) <= limit else int(positions[limit - 1])
 
 
 def _position(endpoint: UUID, since: str | None, latest: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from sessiond.endpoint.server import limits, usage
+from sessiond.endpoint.server import keep_rule, limits, usage
 from sessiond.endpoint.server.decision import Budget, Decision, DecodedPush, Position, Sender
 from sessiond.endpoint.server.push_lines import PushLine, push_full
 from sessiond.endpoint.server.results import DUPLICATE, STORED, ItemError, machine_taken, other_state, problem
@@ -149,6 +149,9 @@ class _Decider:
             client = [(item.stream, item.generation, sys.maxsize)]
         if not self._claim(line.machine):
             return machine_taken(self._user, line.machine)
+        refused = keep_rule.refuse(self._state, self._changes, self._account, session, item)
+        if refused is not None:
+            return refused
         if isinstance(item, PushSession):
             result = self._session(session, line, item)
         else:
@@ -188,6 +191,7 @@ class _Decider:
         self._account.take(size, size - self._state.envelopes.get(session, 0), reserve=False)
         self._state.revisions[session], self._state.envelopes[session] = item.revision, size
         self._changes.records[session] = Record(item, line.envelope)
+        keep_rule.note_stored(self._state, self._changes, self._account, session)
         return STORED
 
     def _is_whole(self, session: SessionKey) -> bool:

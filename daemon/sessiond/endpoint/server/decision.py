@@ -13,6 +13,16 @@ from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.wire import Result
 
 
+class Budget(Protocol):
+    """The work that a batch may cost. The first line of the first push is always decided, so that there is progress."""
+
+    def begin_push(self) -> bool:
+        """Return whether another push may begin."""
+
+    def begin_line(self) -> bool:
+        """Return whether another line of this push may be decided."""
+
+
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
     """The sender of a push: the access that its token gives, the device, and the id of the push."""
 
@@ -50,13 +60,3 @@ class Decision(msgspec.Struct, frozen=True):
     """The id of the device's push before this one; None: there is none, or the push has no id."""
     uncompared: tuple[int, ...] = ()
     """The lines that could not be compared in the transaction. They are answered `push-full`."""
-
-
-class Budget(Protocol):
-    """The work that a batch may cost. The first line of the first push is always decided, so that there is progress."""
-
-    def begin_push(self) -> bool:
-        """Return whether another push may begin."""
-
-    def begin_line(self) -> bool:
-        """Return whether another line of this push may be decided."""

@@ -13,7 +13,7 @@ import msgspec
 from sessiond.endpoint.erasure import Receipt
 from sessiond.endpoint.server import audit, changes, machines, objects, tokens, usage
 from sessiond.endpoint.server.blobs import BlobsUnavailable
-from sessiond.endpoint.server.database import Database
+from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.decide import ALL_MACHINES
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.state import Quota
@@ -133,7 +133,18 @@ def erase_rows(db: Database, store: Store, user: str, session: str, chosen: list
         objects.erase(db, key)
         db.execute("DELETE FROM streams WHERE user = ? AND machine = ? AND session = ?", key)
         db.execute("DELETE FROM sessions WHERE user = ? AND machine = ? AND session = ?", key)
+    freed += _erase_expired(db, user, session, chosen)
     return Receipt(session=UUID(session), machines=found, streams=count, bytes=size), freed
+
+
+def _erase_expired(db: Database, user: str, session: str, chosen: list[str]) -> int:
+    """Delete the rows of a session that was let go; return the bytes that they counted."""
+    only = "" if ALL_MACHINES in chosen else f" AND machine IN ({placeholders(len(chosen))})"
+    values = () if ALL_MACHINES in chosen else tuple(chosen)
+    return (
+        ROW_SIZE
+        * db.execute(f"DELETE FROM expired WHERE user = ? AND session = ?{only}", (user, session, *values)).rowcount
+    )
 
 
 def _holding(db: Database, user: str, session: str) -> list[str]:

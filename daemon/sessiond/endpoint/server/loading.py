@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
-from sessiond.endpoint.server import records, streams, usage
+from sessiond import clock
+from sessiond.endpoint.server import expired, records, streams, usage
 from sessiond.endpoint.server.checkpoints import Recall
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.digests import Digests
@@ -76,8 +77,21 @@ def load(db: Database, touched: Touched, quota: Quota, known: Digests[StreamDige
         touched.sessions,
     ):
         state.forgotten.add(tuple(row))
+    if bare := touched.sessions - state.revisions.keys():
+        _load_expired(db, state, bare)
     _load_streams(db, state, touched)
     return state
+
+
+def _load_expired(db: Database, state: State, bare: set[SessionKey]) -> None:
+    """Load which sessions were let go. `bare` are those without a record, since no other one was."""
+    state.oldest_ms = expired.oldest_ms(db, {user for user, _, _ in bare}, clock.now_ms())
+    state.expired.update(
+        tuple(row)
+        for row in _joined(
+            db, ("u", "m", "s"), "SELECT u, m, s", "expired WHERE user = u AND session = s AND machine = m", bare
+        )
+    )
 
 
 def _load_streams(db: Database, state: State, touched: Touched) -> None:

@@ -7,11 +7,14 @@ name is another machine for another user.
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import msgspec
 
-from sessiond.endpoint.server import audit
+from sessiond.endpoint.server import audit, expired
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.tokens import Access
 from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound
 
@@ -43,6 +46,14 @@ def last_batch(db: Database, user: str, device: str) -> str | None:
     """Return the id of the last stored push of a device; None if there is none."""
     row = db.execute("SELECT batch FROM devices WHERE user = ? AND device = ?", (user, device)).fetchone()
     return None if row is None else str(row[0])
+
+
+def known_of(db: Database, access: Access | None, device: UUID | None) -> tuple[str | None, int | None]:
+    """Return what the holder of a token is told: the id of its device's last push, and the days that are kept."""
+    if access is None:
+        return None, None
+    last = last_batch(db, access.user, str(device)) if device is not None and access.owns(device) else None
+    return last, expired.keep_days(db, access.user)
 
 
 def adopt(store: Store, machine: str, user: str = DEFAULT_USER) -> Machine:

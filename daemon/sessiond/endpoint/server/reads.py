@@ -16,7 +16,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from sessiond.endpoint.server import changes, listing, ranges, reading, records, streams
+from sessiond.endpoint.server import changes, expired, listing, ranges, reading, records, streams
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.guard import view
 from sessiond.endpoint.server.pages import UnknownPageToken
@@ -142,7 +142,7 @@ class ReadHandlers:
         seen = view(request, access, Query(request, {"user"}))
         found = await self._reader.query(lambda db: records.get_session(db, seen, machine, session))
         if found is None:
-            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
+            raise await self._missing(seen.user, machine, session)
         return json_response(found)
 
     async def streams(self, request: Request, access: Access) -> Response:
@@ -158,7 +158,7 @@ class ReadHandlers:
             lambda db: records.revision(db, user, machine, session) is not None
         )
         if not known:
-            raise HttpError(404, "not-found", f"no session {session} of machine {machine}")
+            raise await self._missing(user, machine, session)
         return json_response(held)
 
     async def stream(self, request: Request, access: Access) -> Response:
@@ -173,7 +173,7 @@ class ReadHandlers:
         )
         if stream is None or row is None:
             missing = f"stream {name}" if generation is None else f"generation {generation} of stream {name}"
-            raise HttpError(404, "not-found", f"no {missing} of session {session} of machine {machine}")
+            raise await self._missing(user, machine, session, f"{missing} of ")
         # The stream's number in the store is not used: it counts the streams of all users.
         key = blake2b(msgspec.json.encode([user, machine, session, name]), digest_size=8).hexdigest()
         etag = f'"{self._endpoint_id.hex[:8]}-{key}-{row.generation}-{row.length}"'
@@ -194,6 +194,12 @@ class ReadHandlers:
             status_code=206 if partial_content else 200,
             headers=headers,
         )
+
+    async def _missing(self, user: str, machine: str, session: str, part: str = "") -> HttpError:
+        """Return the error for a session, or a part of it, that is not here."""
+        if await self._reader.query(lambda db: expired.is_expired(db, user, machine, session)):
+            return HttpError(404, "expired", f"session {session} was let go: it is older than this endpoint keeps")
+        return HttpError(404, "not-found", f"no {part}session {session} of machine {machine}")
 
     async def _bytes(self, stream: int, generation: int, first: bytes, start: int, end: int) -> AsyncIterator[bytes]:
         yield first

@@ -13,6 +13,7 @@ import msgspec
 from sessiond.endpoint.origin import Origin
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.database import Database
+from sessiond.endpoint.server.keep_rule import active_ms
 from sessiond.endpoint.server.pages import (
     PAGE,
     AfterGeneration,
@@ -133,9 +134,7 @@ def _columns(stored: Record, position: int) -> tuple[object, ...]:
         0 if stored.item.gone_at is None else 1,
         started,
         ended,
-        # A client that numbers its revisions by the clock, as ours does, raises them with each change of an ongoing
-        # session. Without that, a session whose machine died would be the most recently active one forever.
-        max(started, stored.item.revision) if ended is None else ended,
+        active_ms(stored.item),
         ascii_lower(record.working_directory)[:PLACE],
         stored.envelope,
     )

@@ -24,6 +24,7 @@ PROBLEMS = {
     "push-full": "the push has more items than are stored at once",
     "machine-taken": "the machine id belongs to another device",
     "forgotten": "the session was erased and is not stored again",
+    "expired": "the session is older than the endpoint keeps sessions",
 }
 """The titles of the problems of a line, by their type."""
 STORED = Result(status="stored")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 
 from sessiond.endpoint.server import changes as sequence
-from sessiond.endpoint.server import checkpoints
+from sessiond.endpoint.server import checkpoints, expired
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import MAX_FOLLOWED, KnownDigests
 from sessiond.endpoint.server.packer import CHUNK
@@ -41,6 +41,8 @@ def save(db: Database, digests: KnownDigests, changes: Changes) -> None:
     _save_streams(db, digests, list(changes.streams.values()))
     positions = sequence.advance(db, changes.changed, changes.held)
     put(db, changes.records, positions)
+    if changes.expired:
+        expired.save(db, changes.expired, positions)
     sequence.move(db, {key: position for key, position in positions.items() if key not in changes.records})
 
 

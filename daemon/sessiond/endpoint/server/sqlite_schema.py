@@ -8,15 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 
-from sessiond.endpoint.server.sqlite_tables import (
-    BYTES,
-    CHECKPOINTS,
-    FORGOTTEN,
-    INVITES,
-    OBJECTS,
-    OWNED,
-    TABLES,
-    TENANTS,
+from sessiond.endpoint.server.sqlite_migrations import (
     TO_VERSION_2,
     TO_VERSION_3,
     TO_VERSION_4,
@@ -28,10 +20,21 @@ from sessiond.endpoint.server.sqlite_tables import (
     TO_VERSION_11,
     TO_VERSION_12,
 )
+from sessiond.endpoint.server.sqlite_tables import (
+    BYTES,
+    CHECKPOINTS,
+    EXPIRED,
+    FORGOTTEN,
+    INVITES,
+    OBJECTS,
+    OWNED,
+    TABLES,
+    TENANTS,
+)
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 13
+VERSION = 14
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -138,7 +141,7 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
 def _change_tables(db: sqlite3.Connection, found: int) -> None:
     """Change the tables of version `found` to those of VERSION; 0: create them."""
     if found == 0:
-        _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS + CHECKPOINTS)
+        _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS + CHECKPOINTS + EXPIRED)
         db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
     if found == 1:
         _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
@@ -172,6 +175,16 @@ def _change_tables(db: sqlite3.Connection, found: int) -> None:
         _run(db, TO_VERSION_12[1])
     if 0 < found < 13:
         _run(db, CHECKPOINTS)
+    if 0 < found < 14:
+        _add_keep_days(db, found)
+
+
+def _add_keep_days(db: sqlite3.Connection, found: int) -> None:
+    """Migrate to version 14. The tables that an older store did not have got the column when they were created."""
+    for table, since in (("users", 2), ("tenants", 10)):
+        if found >= since:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN keep_days INTEGER")
+    _run(db, EXPIRED)
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:

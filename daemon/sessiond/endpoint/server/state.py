@@ -70,6 +70,10 @@ class State(msgspec.Struct, kw_only=True):
     revisions: dict[SessionKey, int] = msgspec.field(default_factory=dict)
     envelopes: dict[SessionKey, int] = msgspec.field(default_factory=dict)
     """The bytes of stored records."""
+    expired: set[SessionKey] = msgspec.field(default_factory=set)
+    """Sessions that were let go because they were too old. Loaded of sessions without a record only."""
+    oldest_ms: dict[str, int] = msgspec.field(default_factory=dict)
+    """The time before which the sessions of users are not kept, in unix milliseconds. Loaded with `expired`."""
     forgotten: set[SessionKey] = msgspec.field(default_factory=set)
     """Erased sessions; the machine is "" for one that was erased on all machines."""
     streams: dict[StreamName, StreamState] = msgspec.field(default_factory=dict)
@@ -104,6 +108,8 @@ class Changes(msgspec.Struct, kw_only=True):
     machines: dict[MachineKey, str] = msgspec.field(default_factory=dict)
     """Machine ids that a device claims or takes over."""
     records: dict[SessionKey, Record] = msgspec.field(default_factory=dict)
+    expired: dict[SessionKey, int | None] = msgspec.field(default_factory=dict)
+    """The revisions of sessions that were too old to be stored; None: the session is kept again."""
     streams: dict[StreamName, StreamState] = msgspec.field(default_factory=dict)
     """Streams that have new generations or bytes."""
     changed: dict[SessionKey, None] = msgspec.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Background work on stored bytes: packing, moving chunks to the object store, and the sweep."""
+"""Background work on stored bytes: packing, moving chunks to the object store, the sweep, and what is too old."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 
 from sessiond.clock import now_ms
+from sessiond.endpoint.server.keeping import expire
 from sessiond.endpoint.server.offloader import LARGE, SMALLEST, offload
 from sessiond.endpoint.server.packer import MANY, pack
 from sessiond.endpoint.server.store import Store
@@ -24,13 +25,13 @@ RETRY = 30.0
 LONGEST_RETRY = 600.0
 """Seconds until work that failed is tried again; they double up to the second one."""
 SWEEP = 3600.0
-"""Seconds between two sweeps."""
+"""Seconds between two sweeps, and between two searches for sessions that are too old."""
 
 
 class Upkeep:
     """Runs this work some time after pushes, one step at a time. Use it from one event loop only.
 
-    A store without object store has no work without pushes, so nothing runs then.
+    Without pushes, it sweeps the object store, if there is one, and lets sessions go that are too old.
     """
 
     def __init__(self, store: Store) -> None:
@@ -45,6 +46,7 @@ class Upkeep:
         if self._store.blobs is not None:
             self._later(SOON, self._all)
             self._later(SOON, self._sweep)
+        self._later(SOON, self._expire)
 
     def note_push(self) -> None:
         """Pack later, because a push was stored."""
@@ -76,7 +78,7 @@ class Upkeep:
             log.warning("upkeep.failed", reason=str(error), retry_in=self._retry)
             self._later(self._retry, work)
             self._retry = min(self._retry * 2, LONGEST_RETRY)
-        if work == self._sweep:
+        if work in (self._sweep, self._expire):
             self._later(SWEEP, work)
 
     def _large(self) -> None:
@@ -91,6 +93,14 @@ class Upkeep:
         if self._store.blobs is not None:
             while offload(self._store, size):
                 pass
+
+    def _expire(self) -> None:
+        count = expire(self._store, now_ms())
+        if count:
+            log.info("upkeep.expired", sessions=count)
+            if self._store.blobs is not None:
+                sweep(self._store, now_ms())
+        self._store.scrub()  # also what an earlier attempt left
 
     def _sweep(self) -> None:
         sweep(self._store, now_ms())

@@ -16,7 +16,7 @@ from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.state import Quota
 
 ROW_SIZE = 1024
-"""Bytes that a machine, a device, a stream or a tombstone counts. Names have up to 800 bytes."""
+"""Bytes that a machine, a device, a stream, a tombstone or an expired session counts. Names have up to 800 bytes."""
 GENERATION_SIZE = 128
 """Bytes that a generation counts, in addition to the bytes that it does not share with an older one."""
 RESERVE = 16
@@ -73,7 +73,7 @@ def recount(db: Database, user: str) -> int:
         " JOIN generations USING (stream) WHERE user = ?",
         *(
             f"SELECT count(*) * {ROW_SIZE} FROM {table} WHERE user = ?"
-            for table in ("machines", "devices", "streams", "forgotten")
+            for table in ("machines", "devices", "streams", "forgotten", "expired")
         ),
     )
     return sum(int(db.execute(statement, (user,)).fetchone()[0]) for statement in statements)

@@ -1,0 +1,95 @@
+"""Sessions that the endpoint let go, because its owner keeps sessions for some days only.
+
+They are neither safe nor lost. Nothing of such a session is pushed again before it changes. Its next revision is
+pushed, and the endpoint decides whether it is kept again. Then the endpoint is asked what it has of its streams, which
+is nothing, so everything that can still be read is pushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sessiond.spool.dead_letters import DeadLetters
+
+ONLY_HERE = "the endpoint keeps sessions for some days only, and only this machine has these bytes"
+"""Why bytes of a session that the endpoint let go are parked."""
+_HERE = "EXISTS (SELECT 1 FROM file WHERE file.stream = stream.id AND file.gone_ms IS NULL)"
+
+
+class Expiries(DeadLetters):
+    """Sessions that the endpoint let go. Writing methods run inside `Spool.transaction`."""
+
+    def expire(self, session: str, now_ms: int, revision: int = 0) -> None:
+        """Store that the endpoint let a session go, and push nothing of it before it changes.
+
+        `revision`: that of the record to which the endpoint said so, which need not be pushed again. Queued bytes that
+        are in the tool's file are removed from the outbox. Others are parked: an endpoint's word destroys nothing that
+        only this machine has.
+        """
+        self._db.execute(
+            "UPDATE session SET expired_ms = coalesce(expired_ms, ?), pushed = max(pushed, ?) WHERE uuid = ?",
+            (now_ms, revision, session),
+        )
+        self._db.execute(
+            "UPDATE stream SET let_go = max(let_go, acked, unconfirmed), unconfirmed = 0, gap_from = NULL,"
+            " gap_to = NULL, held = NULL WHERE session = (SELECT id FROM session WHERE uuid = ?)",
+            (session,),
+        )
+        self._delete(
+            "id IN (SELECT segment.id FROM segment JOIN stream ON stream.id = segment.stream"
+            " JOIN session ON session.id = stream.session WHERE uuid = ? AND segment.parked IS NULL"
+            f" AND segment.generation = stream.generation AND {_HERE})",
+            session,
+        )
+        self._park_segments(session, ONLY_HERE)
+
+    def expired_among(self, sessions: Collection[str]) -> dict[str, bool]:
+        """Return those of some sessions that the endpoint let go; whether each has a revision to push.
+
+        There are at most as many as a batch has items.
+        """
+        if not sessions or self._db.execute("SELECT 1 FROM session WHERE expired_ms > 0 LIMIT 1").fetchone() is None:
+            return {}
+        marks = ", ".join("?" * len(sessions))
+        rows = self._db.execute(
+            f"SELECT uuid, revision > pushed FROM session WHERE expired_ms > 0 AND uuid IN ({marks})", (*sessions,)
+        )
+        return {uuid: bool(due) for uuid, due in rows}
+
+    def revive(self, session: str, *, record: bool) -> None:
+        """Store that the endpoint keeps a session again: it has stored its record, or else bytes of it.
+
+        Then it is asked what it has of the streams. What it lacks is read from the tool's files.
+        """
+        self._db.execute(
+            "UPDATE session SET expired_ms = NULL, pushed = iif(?, pushed, 0) WHERE uuid = ?", (record, session)
+        )
+        self._db.execute(
+            "UPDATE stream SET known = 0 WHERE skipped IS NULL AND session = (SELECT id FROM session WHERE uuid = ?)",
+            (session,),
+        )
+
+    def offer_expired(self, sessions: Collection[str] | None = None) -> None:
+        """Push the records of these sessions, or all, that the endpoint let go: it may keep them now."""
+        if sessions is None:
+            self._db.execute("UPDATE session SET pushed = 0 WHERE expired_ms > 0")
+            return
+        for (session,) in self._db.execute("SELECT uuid FROM session WHERE expired_ms > 0").fetchall():
+            if session in sessions:
+                self._db.execute("UPDATE session SET pushed = 0 WHERE uuid = ?", (session,))
+
+    def discard_expired(self, session: int) -> int:
+        """Remove what is parked of a session that the endpoint let go, as the user asked; return how many items.
+
+        The endpoint has nothing behind which a placeholder could go.
+        """
+        if self._db.execute("SELECT 1 FROM session WHERE id = ? AND expired_ms > 0", (session,)).fetchone() is None:
+            return 0
+        self._db.execute(
+            "UPDATE stream SET let_go = folded WHERE session = ? AND id IN"
+            " (SELECT stream FROM segment WHERE parked IS NOT NULL)",
+            (session,),
+        )
+        return self._delete(
+            "parked IS NOT NULL AND stream IN (SELECT id FROM stream AS own WHERE own.session = ?)", session
+        )
