@@ -50,7 +50,6 @@ lab-restore: $(VENV)/.installed-dev  ## restore a session of each real tool on a
 
 lab-drift: $(VENV)/.installed-dev  ## list versions of the tools that the lab has not tested, and compare what they write
 	PYTHONPATH=daemon:tests $(BIN)/python -m lab.drift $(TOOLS)
-	PYTHONPATH=daemon:tests $(BIN)/python tests/docs/sources_document.py
 
 bench: $(VENV)/.installed  ## measure what it costs, beside the floor and installed rivals (an hour; BENCH_ARGS="...")
 	$(BIN)/python bench/run.py $(BENCH_ARGS)

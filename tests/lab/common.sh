@@ -25,8 +25,9 @@ mkrepo() { # mkrepo DIR
 }
 # node >= 22 for tools that need it
 node22() { [ -x $LAB/node22/node_modules/.bin/node ] || npm install --prefix $LAB/node22 --no-audit --no-fund --loglevel=error node@22; PATH22=$LAB/node22/node_modules/.bin:$PATH; }
-npm_install() { # npm_install DIR SPEC BIN
+npm_install() { # npm_install DIR SPEC BIN (ends the script if it can't be installed)
   [ -x "$1/node_modules/.bin/$3" ] || { mkdir -p "$1"; npm install --prefix "$1" --no-audit --no-fund --loglevel=error "$2"; }
+  [ -x "$1/node_modules/.bin/$3" ] || { echo "can't install $2"; exit 1; }
 }
 watch_start() { # watch_start HOME LOG
   mkdir -p "$1"

@@ -136,6 +136,29 @@ def test_the_exit_code_says_whether_anyone_has_to_look(monkeypatch: pytest.Monke
     assert drift.main(["another"]) == 0
 
 
+def failing(path: Path, script: str) -> None:
+    """Write a program that fails, after it has done something."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("call", "left"),
+    [("npm_inst $LAB/tool/pkg tool@2.0.0", "tool/pkg/node_modules"), ("uv_inst $LAB/venv python3 tool==2.0.0", "venv")],
+)
+def test_a_version_that_cannot_be_installed_ends_the_script(tmp_path: Path, call: str, left: str) -> None:
+    """It leaves no half of an installation, which the next run would take for a whole one."""
+    failing(tmp_path / "bin" / "npm", "mkdir node_modules; echo npm error notarget; exit 1")
+    failing(tmp_path / ".uv" / "bin" / "uv", 'mkdir -p $LAB/venv/bin; [ "$1" = venv ]')
+    environ = {"LAB": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
+    script = f". {Path(__file__).with_name('lib.sh')}; {call}; echo went on"
+    ended = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout.splitlines()[-1].startswith("can't install tool")
+    assert not (tmp_path / left).exists()
+
+
 def test_the_workflow_looks_for_newer_versions_every_week() -> None:
     """It runs what `make lab-drift` runs, on a schedule, and fails if anybody has to look."""
     workflow = (Path(__file__).parents[2] / ".github" / "workflows" / "lab-drift.yml").read_text()
