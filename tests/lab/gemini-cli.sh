@@ -38,6 +38,6 @@ want interactive && { H=$W/interactive; conf interactive; S="tmux -L lab-gem-$$"
   $S new-session -d -s c -x 160 -y 50 "cd $R && $STRACE -o $OUT/_trace/interactive.strace $(E interactive) $BIN -y; sleep 1"
   shot() { echo "===== $1" >> $OUT/_trace/interactive.screen; $S capture-pane -p -t c >> $OUT/_trace/interactive.screen; rm -rf $OUT/_trace/int-$1; mkdir -p $OUT/_trace/int-$1; cp -a $H/.gemini/tmp $OUT/_trace/int-$1/ 2>/dev/null; }
   say() { $S send-keys -t c -l "$1"; sleep 1; $S send-keys -t c Enter; sleep ${2:-6}; settled "$S"; shot $3; }
-  : > $OUT/_trace/interactive.screen; shows "$S" 'Type your message'; shot 0started; say 'hello interactive USE_TOOL' 8 1first; say 'second turn' 5 2second; say '/chat save mytag' 5 3saved; say '/compress' 8 4compressed; say 'after compress' 6 5aftercompress; say '/clear' 5 6cleared; say 'after clear' 6 7afterclear; say '/rewind' 5 8rewind; $S send-keys -t c Escape; sleep 1; say '/quit' 5 9quit
+  : > $OUT/_trace/interactive.screen; shows "$S" 'Type your message'; shot 0started; say 'hello interactive USE_TOOL' 8 1first; shows "$S" 'final answer'; say 'second turn' 5 2second; say '/chat save mytag' 5 3saved; say '/compress' 8 4compressed; say 'after compress' 6 5aftercompress; say '/clear' 5 6cleared; say 'after clear' 6 7afterclear; say '/rewind' 5 8rewind; $S send-keys -t c Escape; sleep 1; say '/quit' 5 9quit
   tmux_stop "$S"; keep interactive; }
 cp $W/stub/requests.jsonl $OUT/_trace/requests-$(date +%s).jsonl; stop_stub; echo "work dir: $W"

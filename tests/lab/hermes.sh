@@ -20,6 +20,8 @@ tr_run resume 120 $B $P -m stub-model-2 --resume $ID -q "And again, resumed"; sn
 tr_run subagent 120 $B $P -q 'TOOL=delegate_task{"goal":"Say hi"} please'; snap 4-subagent $S
 kill9_run kill9 2 $B $P -q "SLOW_kill9 SLOW tell a long story"; snap 5-kill9 $S
 run after 120 $B $P --continue -q "After the crash"; snap 6-after-crash $S
+run write 120 $B $P -q "WRITE_FILE please"
+run lines 120 $B $P -q "LINES=30000 please"
 cat >$W/i.sh <<J
 cd $REPO; export HOME=$H; exec $B chat --cli --yolo
 J

@@ -122,7 +122,7 @@ RUNS = (
         script="hermes.sh",
         version="0.19.0",
         package="pypi:hermes-agent",
-        counts=(2, 2, 2, 2, 3, 3, 5),
+        counts=(2, 2, 2, 2, 3, 3, 3, 3, 5),
         unwaited=1,
         models=STUB,
         versioned=False,
@@ -315,9 +315,7 @@ RUNS = (
         script="gptme.sh",
         version="0.35.1",
         package="pypi:gptme",
-        counts=(4, 4, 4, 5, 5, 8, 10),
-        # A call is asked for twice if the tool's own notes come between it and its result.
-        unwaited=2,
+        counts=(4, 4, 4, 5, 5, 8, 9),
         models=frozenset(["local/stub-model"]),
         versioned=False,
     ),
@@ -334,10 +332,11 @@ RUNS = (
 
 _DESKTOP = "a desktop program: it needs a display and an account"
 _ABSENT = "not on npm or PyPI"
+_UNPACKAGED = "its command line is not on npm, PyPI or Debian"
 _FETCHED = "its npm package only fetches a binary from GitHub"
 UNRUN = {
     "amazon-q": _ABSENT,
-    "amp": "its threads are on its server: offline nothing is written (0.0.1790142911)",
+    "amp": "it begins no thread without its server and an account (0.0.1790142911); npm lacks newer binaries",
     "antigravity": _DESKTOP,
     "codewhale": f"{_ABSENT}; the package of its old name only says so (deepseek-tui 0.8.47)",
     "command-code": "it needs an account (1.64.0)",
@@ -346,7 +345,7 @@ UNRUN = {
     "cursor": _DESKTOP,
     "devin-cli": _ABSENT,
     "elia": "not tried: a program for the whole screen (1.10.0)",
-    "goose": _ABSENT,
+    "goose": f"{_UNPACKAGED}; PyPI's goose-sdk only calls models, and keeps no sessions (0.1.0a13)",
     "icodemate": f"{_ABSENT}; it writes OpenCode's tables",
     "iflow": "its command line is not on npm or PyPI; what is there is a library that needs it (0.1.2)",
     "junie": f"{_FETCHED} (3110.7.0)",

@@ -110,7 +110,7 @@ WRITEISH = [r"^write$", r"^write_file$", r"^create$", r"^write_to_file$", r"writ
 AGENTISH = [
     r"^task$",
     r"^agent$",
-    r"^spawn_agent$",
+    r"^spawn_(?:sub)?agent$",
     r"^invoke_agent$",
     r"^delegate_to_agent$",
     r"^codebase_investigator$",
@@ -159,6 +159,8 @@ def args_for(tool, kind, cmd="echo hi"):
                     out[k] = "say hello from subagent"
             elif lk in ("subagent_type", "agent_type", "agent_name", "agent"):
                 out[k] = os.environ.get("STUB_AGENT") or (v.get("enum") or ["general-purpose"])[0]
+            elif lk in ("await", "background"):  # otherwise the tool may end before its subagent does
+                out[k] = lk == "await"
     if kind == "agent" and "description" in props:
         out["description"] = "stub subagent"
     if kind == "shell" and not out:

@@ -222,7 +222,9 @@ class H(BaseHTTPRequestHandler):
     def chat(self, b):
         msgs = b.get("messages", [])
         hidden = ("<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>", "<system-reminder>")
-        said = [m for m in msgs if not text_of(m.get("content")).lstrip().startswith(hidden)]
+        # A tool may put notes of its own behind the result of a call: it would be asked for the same call again.
+        spoken = (m for m in msgs if m.get("role") not in ("system", "developer"))
+        said = [m for m in spoken if not text_of(m.get("content")).lstrip().startswith(hidden)]
         last = next((text_of(m.get("content")) for m in reversed(said) if m.get("role") == "user"), "")
         after = bool(said) and said[-1].get("role") == "tool"
         if "FAIL" in last:
