@@ -34,8 +34,8 @@ class KiloCode(OpenCode):
     variables: ClassVar[tuple[str, ...]] = ("KILO_DB",)
     versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no branch is stored; a parent would be in OpenCode's column, none was seen",
-        "log/, telemetry-* and auth.json, which holds keys, are left out",
+        "no branch is stored; the parent of a subagent is in OpenCode's column, and in no sample",
+        "left out: snapshot/, log/, telemetry-*, auth.json (keys), storage/migration",
     )
     folder: ClassVar[str] = "kilo"
 

@@ -13,7 +13,10 @@ class MiMoCode(OpenCode):
     tool: ClassVar[str] = "mimocode"
     variables: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, ...]] = ("OpenCode's schema",)
-    gaps: ClassVar[tuple[str, ...]] = ("no branch is stored; a parent would be in OpenCode's column, none was seen",)
+    gaps: ClassVar[tuple[str, ...]] = (
+        "no branch is stored; a parent would be in OpenCode's column, none was seen",
+        "left out: snapshot/, log/, auth.json (keys), storage/migration, storage/project/",
+    )
     folder: ClassVar[str] = "mimocode"
 
 
