@@ -73,7 +73,9 @@ LAB = """
 its row when all of it held: each session is at the endpoint with the right id, directory, branch, model, version and
 number of messages (counted by hand in what the tool wrote: `tests/lab/runs.py`), no record is of an unknown type, the
 bytes of each file below the tool's directories are in a stream or the file is named in *gaps*, and none of the tool's
-files was changed (`-shm` aside). Documents, folders and databases, which are projected, only have to be captured.
+files was changed (`-shm` aside). Documents, folders and databases are projected, so they have to be captured, and runs
+since 2026-11-30 also find each answer of the model that is in them in a stream. Those runs look for answers in the
+whole home, too: a file elsewhere that has one has to be named.
 *Refused* names scenarios that the tool itself ended with an error, or not in time. *Files* is how many were captured;
 rows without it are from before files and unknown types were checked. `make lab-drift` looks for newer versions.
 

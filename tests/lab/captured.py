@@ -1,10 +1,13 @@
-"""Checks that the bytes of all files in a tool's session directories are in a stream or named in `gaps`."""
+"""Checks that the bytes of all files in a tool's session directories are in a stream or named in `gaps`.
+
+Files elsewhere in the home are checked, too, if the model's answers are in them.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import cast
 
 import msgspec
 
+from lab.answers import answers, has_answer, lost_answers
 from sessiond import zstd
 from sessiond.ingest import Location
 from sessiond.ingest.files import with_further
@@ -24,9 +28,26 @@ FILE_NAME = re.compile(r"[\w.*~/-]*[./*][\w.*~/-]*")
 LEAST_LETTERS = 3
 """How many letters a name in a gap needs. A version ("2.0.49") or "*" is no name."""
 MASK = ord("*")
+LOG = "-wal"
 SHARED_MEMORY = "-shm"
 """How the names of SQLite's indexes of a -wal file end. They hold nothing of the database."""
 ZSTD_LIMIT = 1 << 30
+MASKED_SHARE = 0.5
+"""How much of a file may be masked. A stream of nothing but asterisks is the copy of no file."""
+
+
+class _Kept:
+    """What was captured."""
+
+    def __init__(
+        self, streams: Collection[bytes], read: Collection[str], sessions: Collection[str], titles: Collection[str]
+    ) -> None:
+        self.read, self.sessions = frozenset(read), frozenset(sessions)
+        self.by_length: dict[int, list[bytes]] = {}
+        for content in streams:
+            self.by_length.setdefault(len(content), []).append(content)
+        self.lines = frozenset(line for content in streams for line in content.split(b"\n"))
+        self.answers = frozenset(titles).union(*map(answers, streams))
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -42,10 +63,11 @@ class Check(msgspec.Struct, frozen=True):
 
 def check_files(
     home: str,
-    places: Iterable[tuple[Source, Root]],
+    places: Sequence[tuple[Source, Root]],
     streams: Collection[bytes],
     read: Collection[str],
     sessions: Collection[str] = (),
+    titles: Collection[str] = (),
 ) -> Check:
     """Check each file below the roots of a tool.
 
@@ -54,21 +76,23 @@ def check_files(
     folder or database only has to be among these. `sessions` has the ids of the captured sessions: a line of a history
     of prompts may be left out if its session is one of them.
     """
-    by_length: dict[int, list[bytes]] = {}
-    for content in streams:
-        by_length.setdefault(len(content), []).append(content)
-    lines = {line for content in streams for line in content.split(b"\n")}
+    kept = _Kept(streams, read, sessions, titles)
     fates: dict[str, set[str]] = {}
+    gaps = dict.fromkeys(gap for source, _ in places for gap in source.gaps)
     for source, root in places:
         for path, relative in _files(root):
             unit = source.unit(relative)
-            if _is_captured(path, root, unit, by_length, lines, read):
+            if _is_captured(path, root, unit, kept):
                 fate = "captured"
+            elif unit is None or (unit.kind is Kind.HISTORY and not _lines_lost(path, source, unit, kept)):
+                fate = "named" if is_named(relative, source.gaps) else "missing"
             else:
-                kept = unit is not None and unit.kind is Kind.HISTORY
-                lost = unit is not None and kept and _lines_lost(path, source, unit, lines, sessions)
-                fate = "named" if is_named(relative, source.gaps) and not lost else "missing"
+                fate = "missing"
             fates.setdefault(os.path.relpath(path, home), set()).add(fate)
+    for path in _with_answers(home):
+        relative = os.path.relpath(path, home)
+        if relative not in fates:
+            fates[relative] = {"captured" if path in kept.read else "named" if is_named(relative, gaps) else "missing"}
     kinds = ("captured", "named", "missing")
     first = {path: next(kind for kind in kinds if kind in found) for path, found in fates.items()}
     return Check(*(tuple(sorted(path for path, kind in first.items() if kind == wanted)) for wanted in kinds))
@@ -104,7 +128,13 @@ def is_same(content: bytes, stream: bytes) -> bool:
         return False
     if content == stream:
         return True
-    return all(ours in (theirs, MASK) for theirs, ours in zip(content, stream, strict=True))
+    masked = 0
+    for theirs, ours in zip(content, stream, strict=True):
+        if ours != theirs:
+            if ours != MASK:
+                return False
+            masked += 1
+    return masked <= len(content) * MASKED_SHARE
 
 
 def _files(root: Root) -> Iterator[tuple[str, str]]:
@@ -120,39 +150,53 @@ def _files(root: Root) -> Iterator[tuple[str, str]]:
             return  # the root is a directory with further files, which are no session's
 
 
-def _is_captured(
-    path: str,
-    root: Root,
-    unit: Unit | None,
-    by_length: dict[int, list[bytes]],
-    lines: Collection[bytes],
-    read: Collection[str],
-) -> bool:
-    if unit is None and (root.cwd or path in read):
+def _with_answers(home: str) -> Iterator[str]:
+    """Iterate over the files below a home that have an answer of the model: a part of a session."""
+    for folder, _, names in os.walk(home):
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path) and not os.path.islink(path) and has_answer(Path(path).read_bytes()):
+                yield path
+
+
+def _is_captured(path: str, root: Root, unit: Unit | None, kept: _Kept) -> bool:
+    if unit is None and (root.cwd or path in kept.read):
         return True  # a file of the user's project; one that another is read with
     if unit is not None and not unit.kind.verbatim and unit.kind is not Kind.HISTORY:
-        return path in read or os.path.join(root.path, unit.path.removeprefix(root.prefix)) in read
+        known = path in kept.read or os.path.join(root.path, unit.path.removeprefix(root.prefix)) in kept.read
+        return known and not lost_answers(path.removesuffix(LOG), kept.answers)
     content = Path(path).read_bytes()
     if unit is not None and unit.packed:
         content = b"".join(zstd.decompress_stream((content,), ZSTD_LIMIT, b""))
     if unit is not None and unit.kind is not Kind.FILE:
-        content = content[: content.rfind(b"\n") + 1]  # the tool was killed while it wrote the rest
+        content, rest = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        if _is_record(rest):
+            return False  # without its end, no record is captured; the tool was not killed while it wrote this one
     if unit is not None and unit.kind is Kind.HISTORY:
-        return all(_has_line(line, lines) for line in content.split(b"\n"))
-    return not content or any(is_same(content, stream) for stream in by_length.get(len(content), ()))
+        return all(_has_line(line, kept.lines) for line in content.split(b"\n"))
+    return not content or any(is_same(content, stream) for stream in kept.by_length.get(len(content), ()))
+
+
+def _is_record(line: bytes) -> bool:
+    """Return whether bytes are a whole record."""
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _has_line(line: bytes, lines: Collection[bytes]) -> bool:
     return line in lines or any(is_same(line, each) for each in lines)
 
 
-def _lines_lost(path: str, source: Source, unit: Unit, lines: Collection[bytes], sessions: Collection[str]) -> bool:
+def _lines_lost(path: str, source: Source, unit: Unit, kept: _Kept) -> bool:
     """Return whether a line of a history is in no stream, and its session is not captured either."""
     content = Path(path).read_bytes()
     history: Iterable[bytes] = content.splitlines()
     if unit.projected:  # a document of prompts
         projections = source.project({unit.path: content}, unit)  # type: ignore[attr-defined]
         history = (record for projection in projections for record in projection.records)
-    left_out = (line for line in history if not _has_line(line, lines))
+    left_out = (line for line in history if not _has_line(line, kept.lines))
     entries = (source.decode(line, {}) for line in left_out)
-    return any(entry is None or entry.native_id not in sessions for entry in entries)
+    return any(entry is None or entry.native_id not in kept.sessions for entry in entries)

@@ -97,6 +97,7 @@ def sessions(endpoint: Running) -> dict[str, dict]:
         found[record["id"]] = {
             "record": record,
             "parent": item["parent"],
+            "title": item["title"],
             "streams": {name: hashlib.sha256(content).hexdigest() for name, content in held.items()},
             "contents": held,
             "gone": item["gone_at"] is not None,
@@ -139,6 +140,7 @@ def observe(run: Run, directory: Path) -> Observed:
                 time.sleep(0.5)
             daemon.stop()
             mine = [session for session in found.values() if session["record"]["tool"] == run.tool]
+            titles = [session["title"] or "" for session in mine]
             streams = [content for session in mine for content in session["contents"].values()]
             places = [(source, root) for source, root in second.ingesting.roots if source.tool == run.tool]
             counts = [count for count in second.spool.stats.tools() if count.tool == run.tool]
@@ -149,7 +151,7 @@ def observe(run: Run, directory: Path) -> Observed:
                 expected=aligned(expected, found, run, before),
                 changed=sorted({*before.items()} ^ {*tree(home).items()}),
                 unknown=[name for count in counts for name in count.unknown],
-                files=check_files(home, places, streams, set(second.known()), set(found)),
+                files=check_files(home, places, streams, set(second.known()), set(found), titles),
                 streams=streams,
             )
             second.client.close()

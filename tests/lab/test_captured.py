@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from lab.answers import answers, lost_answers
 from lab.captured import check_files, is_named, is_same
 from sessiond.session import Entry
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Source, Unit
 
+ANSWER = "Stub answer"
 LINES = b'{"a":1}\n{"b":2}\n'
 
 
@@ -52,6 +56,14 @@ def test_an_unfinished_line_is_not_expected(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_bytes(LINES + b'{"c"')
     assert check(tmp_path, LINES) == (("one.jsonl",), (), ())
     assert check(tmp_path, LINES[:8]) == ((), (), ("one.jsonl",))
+
+
+def test_a_last_record_without_its_end_is_missing(tmp_path: Path) -> None:
+    """A tool that ends no line would lose its last record: that is not what a killed tool leaves."""
+    (tmp_path / "one.jsonl").write_bytes(LINES + b'{"c":3}')
+    assert check(tmp_path, LINES) == ((), (), ("one.jsonl",))
+    (tmp_path / "one.jsonl").write_bytes(b'{"c":3}')
+    assert check(tmp_path) == ((), (), ("one.jsonl",))
 
 
 def test_a_side_file_is_compared_whole(tmp_path: Path) -> None:
@@ -119,7 +131,48 @@ def test_names_in_gaps(path: str, gap: str, named: bool) -> None:
     assert is_named(path, [gap]) is named
 
 
+def test_no_gap_excuses_a_file_that_the_source_reads(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "one.jsonl").write_bytes(LINES)
+    assert check(tmp_path) == ((), (), ("kept/one.jsonl",))
+
+
+def test_each_answer_in_a_document_is_in_a_stream(tmp_path: Path) -> None:
+    """A projection that leaves out messages is found, also if they are JSON in a string."""
+    inner = json.dumps({"text": f"{ANSWER} 2"})
+    (tmp_path / "one.json").write_text(json.dumps({"messages": [{"text": f"{ANSWER} 1"}, {"data": inner}]}))
+    first, second = (json.dumps({"said": f"{ANSWER} {number}", "n": 1}).encode() + b"\n" for number in (1, 2))
+    assert check(tmp_path, first + second, read=("one.json",)) == (("one.json",), (), ())
+    assert check(tmp_path, first, read=("one.json",)) == ((), (), ("one.json",))
+
+
+def test_each_answer_in_a_database_is_in_a_stream(tmp_path: Path) -> None:
+    """Those in the index of a search are the same texts again."""
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE part (data TEXT)")
+        database.execute("CREATE VIRTUAL TABLE search USING fts5(title, body)")
+        database.execute("INSERT INTO part VALUES (?)", (json.dumps({"text": f"{ANSWER} 1"}),))
+        database.execute("INSERT INTO part VALUES (?)", (f"{ANSWER} 2".encode(),))
+        database.execute("INSERT INTO search VALUES ('title', ?)", (f"{ANSWER} 1",))
+    assert answers(path.read_bytes(), str(path)) == {f"{ANSWER} 1", f"{ANSWER} 2"}
+    assert lost_answers(str(path), [f"{ANSWER} 1 and more"]) == {f"{ANSWER} 2"}
+
+
+def test_an_answer_in_a_file_elsewhere_has_to_be_named(tmp_path: Path) -> None:
+    """A tool may keep a session twice, or in a place that nobody knows of."""
+    root = tmp_path / "sessions"
+    for name in ("sessions/one.jsonl", "other/chat.db", "other/a.cache", "other/settings.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("theme" if name.endswith(".toml") else f'{{"text": "{ANSWER}"}}\n')
+    content = (root / "one.jsonl").read_bytes()
+    found = check_files(str(tmp_path), [(Invented(), Root(path=str(root)))], [content], [])
+    assert found.captured == ("sessions/one.jsonl",)
+    assert (found.named, found.missing) == (("other/a.cache",), ("other/chat.db",))
+
+
 def test_only_asterisks_may_take_the_place_of_other_bytes() -> None:
     assert is_same(b"key=abc", b"key=***")
     assert not is_same(b"key=abc", b"key=xyz")
     assert not is_same(b"key=abc", b"key=****")
+    assert not is_same(b"key=abc", b"*******")
