@@ -233,8 +233,7 @@ class Library:
         try:
             return RemoteReader(self._client, self._redactor, find_stored(self._client, text))
         except EndpointError as error:
-            where = "on this machine" if self._spool is not None else "captured on this machine yet"
-            error.hint = f"no session {text!a} was {where}; other machines' sessions come from the endpoint"
+            error.hint = f"this machine has no session {text!a}; those of other machines come from the endpoint"
             raise
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = f"Show the last {SHOWN} events, or those since a time. docs/logging.md explains each event."
     parser.add_argument("-f", "--follow", action="store_true", help="keep printing new events")
     parser.add_argument("--level", choices=LEVELS, default="debug", help="hide events below this level")
-    parser.add_argument("--source", metavar="TOOL", help="show only events about this tool")
+    parser.add_argument("--tool", metavar="TOOL", help="show only events about this tool")
     parser.add_argument(
         "--since", metavar="TIME", type=_since, help='show events since TIME: "2h", "1d" or 2026-09-01T10:00'
     )
@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print events, oldest first. Raises: NotFound if nothing was logged."""
-    if args.source is not None:
-        check_tool(args.source)
+    if args.tool is not None:
+        check_tool(args.tool)
     directory = state_dir(load_config(args, valid=True).config)
     events: Iterator[Event] = (event for event in _events(args, directory) if _wanted(event, args))
     if not args.follow and args.since is None:
@@ -75,7 +75,7 @@ def _local_time(timestamp: object) -> str:
 def _wanted(event: Event, args: argparse.Namespace) -> bool:
     if LEVELS.index(event["level"]) < LEVELS.index(args.level):
         return False
-    if args.source is not None and event.get("tool") != args.source:
+    if args.tool is not None and event.get("tool") != args.tool:
         return False
     return args.since is None or datetime.fromisoformat(event["timestamp"]) >= args.since
 

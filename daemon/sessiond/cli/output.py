@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 WIDTH = 80
+UNITS = frozenset({"B", "kB", "MB", "GB", "TB", "PB", "ms", "s", "min", "h", "d"})
 _masks: list[Callable[[str], str]] = []
 
 
@@ -160,10 +161,11 @@ def table(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), flexibl
 def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
     """Wrap text at white space into lines of at most `width` characters. A longer word is cut, a path at a slash.
 
-    If there are more than `most` lines, the last one is shortened, but not the name of a file at its end.
+    A number stays with its unit. If there are more than `most` lines, the last one is shortened, but not the name of a
+    file at its end.
     """
     width = max(20, width)
-    words = mask_text(text).split()
+    words = _words(mask_text(text))
     lines = [""]
     for word in words:
         if lines[-1] and len(lines[-1]) + 1 + len(word) <= width:
@@ -175,6 +177,17 @@ def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
     kept = lines[1:most]
     rest = " ".join(words).removeprefix(" ".join(kept)).lstrip()
     return [*kept, shorten_path(rest, width)]
+
+
+def _words(text: str) -> list[str]:
+    """Split text at white space, but not between a number and its unit."""
+    words: list[str] = []
+    for word in text.split():
+        if words and words[-1][-1:].isdigit() and word.rstrip(",.;:)") in UNITS:
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _split(word: str, width: int) -> Iterator[str]:

@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "Pause pushing for a while, or until `sessiond unpause`. Capturing continues, so nothing is lost. With"
-        " --source, pause capturing that tool instead: sessions that the tool deletes in the meantime are lost. A"
+        " --tool, pause capturing that tool instead: sessions that the tool deletes in the meantime are lost. A"
         " pause survives a restart."
     )
     parser.add_argument("for_", metavar="DURATION", nargs="?", type=_duration, help='how long: "30m", "2h", "1d"')
-    parser.add_argument("--source", metavar="TOOL", help="pause capturing this tool instead")
+    parser.add_argument("--tool", metavar="TOOL", help="pause capturing this tool instead")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,13 +31,13 @@ def run(args: argparse.Namespace) -> int:
     started_ms = now_ms()
     end = pause.INDEFINITELY if args.for_ is None else started_ms + int(args.for_ * 1000)
     paused = pause.read(directory, started_ms)
-    if args.source is None:
+    if args.tool is None:
         paused = paused.replace(pushing=end)
     else:
-        check_tool(args.source)
-        paused = paused.replace(sources={**paused.sources, args.source: end})
+        check_tool(args.tool)
+        paused = paused.replace(sources={**paused.sources, args.tool: end})
     save_pause(directory, paused)
-    print(f"{args.source or 'pushing'} is paused {pause.until(end)}")
+    print(f"{args.tool or 'pushing'} is paused {pause.until(end)}")
     return 0
 
 

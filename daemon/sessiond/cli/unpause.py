@@ -15,9 +15,9 @@ from sessiond.config import state_dir
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
-        "End all pauses, or with --source the pause of one tool. Waiting sessions are captured and pushed."
+        "End all pauses, or with --tool the pause of one tool. Waiting sessions are captured and pushed."
     )
-    parser.add_argument("--source", metavar="TOOL", help="end only the pause of this tool")
+    parser.add_argument("--tool", metavar="TOOL", help="end only the pause of this tool")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,9 +25,9 @@ def run(args: argparse.Namespace) -> int:
     directory = state_dir(load_config(args).config)
     paused = pause.read(directory, now_ms())
     left = pause.Paused()
-    if args.source is not None:
-        check_tool(args.source)
-        sources = {tool: end for tool, end in paused.sources.items() if tool != args.source}
+    if args.tool is not None:
+        check_tool(args.tool)
+        sources = {tool: end for tool, end in paused.sources.items() if tool != args.tool}
         left = paused.replace(sources=sources)
     if left == paused:
         print("nothing was paused")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessiond.errors import Unreachable
 
-HINT = "raise it on the endpoint (serve user set, or serve --max-bytes), or erase sessions: sessiond forget"
+HINT = "raise it on the endpoint (`sessiond serve user set`, or --max-bytes), or erase sessions: sessiond forget"
 
 
 def used_up() -> Unreachable:

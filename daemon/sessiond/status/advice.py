@@ -123,7 +123,7 @@ def _paused(status: Status) -> Iterator[Advice]:
         what = f"pushing is paused {until(paused.pushing)}"
         yield Advice(what=what, do="`sessiond unpause` ends it; capturing continues", degraded=False)
     for tool, end in sorted(paused.sources.items()):
-        do = f"`sessiond unpause --source {tool}` ends it"
+        do = f"`sessiond unpause --tool {tool}` ends it"
         yield Advice(what=f"{tool} is paused {until(end)}: its sessions are not captured", do=do, degraded=False)
 
 

@@ -205,20 +205,20 @@ def test_logs_come_from_the_journal(inside: Manager) -> None:
     started = next(event for event in logged() if event["event"] == "daemon.started")
     assert (started["level"], started["pid"]) == ("info", pid)
     assert inside("sessiond", "logs").out.splitlines()[0][20:29] == "[info   ]"
-    inside("sh", "-c", "sessiond logs -f --level debug --source claude-code >$HOME/followed 2>&1 & echo $! >$HOME/pid")
+    inside("sh", "-c", "sessiond logs -f --level debug --tool claude-code >$HOME/followed 2>&1 & echo $! >$HOME/pid")
     assert inside("sessiond", "config", "set", "log.level", "debug").code == 0
     until(lambda: [event for event in logged() if event["event"] == "config.reloaded"])
     harness = inside.home / CLAUDE
     harness.parent.mkdir(parents=True)
     harness.write_bytes(encode(claude(SESSION, 1)))
-    until(lambda: [event for event in logged("--source", "claude-code") if event["event"] == "ingest.captured"])
+    until(lambda: [event for event in logged("--tool", "claude-code") if event["event"] == "ingest.captured"])
     until(lambda: "ingest.captured" in (inside.home / "followed").read_text())
     inside("sh", "-c", "kill $(cat $HOME/pid)")
     assert "claude-code" in (inside.home / "followed").read_text().splitlines()[-1]
-    captured = logged("--source", "claude-code")[-1]
+    captured = logged("--tool", "claude-code")[-1]
     assert (captured["level"], captured["tool"]) == ("debug", "claude-code")
     assert not [event for event in logged("--level", "info") if event["level"] == "debug"]
-    assert logged("--source", "zed") == []
+    assert logged("--tool", "zed") == []
     done = inside("sessiond", "logs", "--since", "2099-01-01", "--json")
     assert (done.code, done.out) == (0, "")
     assert inside.show("MainPID") == pid

@@ -96,7 +96,7 @@ def test_a_pause_is_kept_shown_and_ended(file: Path, tmp_path: Path, capsys: pyt
     file.parent.mkdir(exist_ok=True)
     file.touch()
     assert call(file, "pause", "2h", **environ) == 0
-    assert call(file, "pause", "--source", "codex", **environ) == 0
+    assert call(file, "pause", "--tool", "codex", **environ) == 0
     now_ms = time.time_ns() // 1_000_000
     paused = pause.read(state, now_ms)
     assert 7_100_000 < (paused.pushing or 0) - now_ms <= 7_200_000
@@ -104,12 +104,12 @@ def test_a_pause_is_kept_shown_and_ended(file: Path, tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert call(file, "status", "--json", **environ) == 3
     assert json.loads(capsys.readouterr().out)["paused"]["sources"] == {"codex": 0}
-    assert call(file, "unpause", "--source", "codex", **environ) == 0
+    assert call(file, "unpause", "--tool", "codex", **environ) == 0
     assert pause.read(state, now_ms).sources == {}
     assert pause.read(state, now_ms + 7_300_000).pushing is None
     assert call(file, "unpause", **environ) == 0
     assert not (tmp_path / "state" / pause.FILE).exists()
-    assert call(file, "pause", "--source", "codx", **environ) == 2
+    assert call(file, "pause", "--tool", "codx", **environ) == 2
     assert call(file, "pause", "soon", **environ) == 2
 
 
@@ -129,5 +129,5 @@ def test_logs_shows_the_rotated_files_in_order(file: Path, tmp_path: Path, capsy
     assert second.endswith('[warning] ingest.skipped tool=codex path="a\\x1b b"')
     assert call(file, "logs", "--level", "warning", "--json", **environ) == 0
     assert json.loads(capsys.readouterr().out)["event"] == "ingest.skipped"
-    assert call(file, "logs", "--source", "codex", "--since", "2026-09-02T11:00+00:00", **environ) == 0
+    assert call(file, "logs", "--tool", "codex", "--since", "2026-09-02T11:00+00:00", **environ) == 0
     assert capsys.readouterr().out == ""

@@ -95,7 +95,7 @@ def test_a_level_and_a_tool_leave_the_rest_out(environ: dict[str, str], log: Cal
         [("info", "codex"), ("warning", "codex"), ("error", "amp"), ("debug", "codex")]
     ):
         file.write(event(number, level, tool=tool))
-        follower = follower or Follower(environ, "--level", "warning", "--source", "codex")
+        follower = follower or Follower(environ, "--level", "warning", "--tool", "codex")
     assert follower is not None
     assert follower.next()["sessions"] == 1
     file.write(event(9, "error", tool="codex"))

@@ -14,6 +14,7 @@ import pytest
 from sessiond import state
 from sessiond.cli import ls, main
 from sessiond.cli.listing import listing
+from sessiond.cli.output import wrapped
 from sessiond.privacy import Masking, Terms
 from sessiond.redact import Policy
 from sessiond.session import Session
@@ -64,6 +65,14 @@ def park(harness: DaemonHarness, reason: str = "the item is larger than the limi
 
 
 # --- ls ---
+
+
+def test_a_number_stays_with_its_unit_in_a_wrapped_line() -> None:
+    assert wrapped("token refused for 5 s, next attempt in 32 s", 41) == [
+        "token refused for 5 s, next attempt in",
+        "32 s",
+    ]
+    assert wrapped("12 min in a row", 20) == ["12 min in a row"]
 
 
 def test_ls_shows_the_newest_first(harness: DaemonHarness) -> None:

@@ -144,15 +144,15 @@ OUTPUTS: dict[str, list[list[str]]] = {
     "resume": [[], ["--all"]],
     "restore": [[SESSION, "--dry-run"], [SECRETS["title"]], [SESSION, "--directory", f"/w/{SECRETS['title']}"]],
     "sync": [[]],
-    "pause": [["--source", SECRETS["title"]]],
-    "unpause": [["--source", SECRETS["title"]]],
+    "pause": [["--tool", SECRETS["title"]]],
+    "unpause": [["--tool", SECRETS["title"]]],
 }
 UNTESTED = {"run", "demo", "uninstall", "start", "stop", "restart", "reload"}
 """They act on the service or the process and print fixed text; errors go through the same stream."""
 ALIKE: dict[str, set[str]] = {
     "ls": {"--here", "--branch", "--model", "--until", "--ongoing", "--limit"},
     "forget": {"--keep-children", "--everywhere"},
-    "logs": {"--source", "--since", "--follow"},
+    "logs": {"--tool", "--since", "--follow"},
     "sync": {"--timeout"},
     "restore": {"--home", "--fork", "--launch"},
     "resume": {"--directory", "--fork"},

@@ -124,7 +124,7 @@ def test_without_an_endpoint_a_session_of_this_machine_is_shown(
     capsys.readouterr()
     assert run(harness, "show", "abc", url=nowhere) != 0
     said = capsys.readouterr().err
-    assert "can't be reached" in said and "no session 'abc' was on this machine" in said
+    assert "can't be reached" in said and "this machine has no session 'abc'" in said
 
 
 def test_the_tools_own_file_is_written_as_it_is(

@@ -139,7 +139,7 @@ def remove_tenant(store: Store, tenant: str) -> None:
     with store.write() as db:
         row = db.execute(f"SELECT tenant FROM tenants WHERE tenant = ?{db.for_update}", (tenant,)).fetchone()
         if row is None:
-            raise NotFound(f"there is no tenant {tenant}", hint="see sessiond serve tenant list")
+            raise NotFound(f"there is no tenant {tenant}", hint="see `sessiond serve tenant list`")
         if db.execute("SELECT 1 FROM users WHERE tenant = ? LIMIT 1", (tenant,)).fetchone():
             raise SessiondError(
                 f"tenant {tenant} has users", hint="move each: sessiond serve user set USER --tenant none"

@@ -69,7 +69,7 @@ class FileBlobs:
             _sync(root)
         except OSError as error:
             raise StateError(
-                f"cannot create {self._folder}: {error.strerror}", hint="choose another directory with --blobs"
+                f"can't create {self._folder}: {error.strerror}", hint="choose another directory with --blobs"
             ) from error
 
     def put(self, name: str, data: bytes) -> None:

@@ -20,6 +20,7 @@ from sessiond.endpoint.server.results import ItemError, check_machine
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound, SessiondError
+from sessiond.text import count
 
 PREFIX = "sdi_"
 """Distinguishes a code from a token."""
@@ -58,7 +59,7 @@ def add(
     """
     tokens.check_owner(user, scopes)
     if not 1 <= uses <= MAX_USES:
-        raise SessiondError(f"--uses is {uses}, not 1 to {MAX_USES}")
+        raise SessiondError(f"--uses must be 1 to {MAX_USES}, not {uses}")
     code, now_ms = PREFIX + secrets.token_urlsafe(24), clock.now_ms()
     digest, joined = tokens.hash_secret(code), tokens.join(scopes)
     with store.write() as db:
@@ -67,7 +68,7 @@ def add(
             " RETURNING invite",
             (digest, user, joined, uses, now_ms, now_ms + int(lifetime * 1000)),
         ).fetchall()[0]
-        shown = f"user {user}, scope {joined}, {uses} uses"
+        shown = f"user {user}, scope {joined}, {count(uses, 'use')}"
         audit.record(db, audit.operator(), "invite.add", str(number), shown)
     return code
 
@@ -98,7 +99,7 @@ def revoke(store: Store, number: int) -> None:
     """
     with store.write() as db:
         if not db.execute("DELETE FROM invites WHERE invite = ?", (number,)).rowcount:
-            raise NotFound(f"no invitation has the number {number}", hint="see sessiond serve invite list")
+            raise NotFound(f"no invitation has the number {number}", hint="see `sessiond serve invite list`")
         audit.record(db, audit.operator(), "invite.revoke", str(number))
 
 

@@ -40,7 +40,7 @@ class StoreLock:
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             raise StateError(
-                f"cannot lock the store in {directory}: {error.strerror}", hint="choose another directory with --data"
+                f"can't lock the store in {directory}: {error.strerror}", hint="choose another directory with --data"
             ) from error
 
     def _take(self, directory: str, deadline: float) -> int:

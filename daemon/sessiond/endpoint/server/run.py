@@ -132,7 +132,7 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         raise ConfigError("--tls-cert and --tls-key belong together", hint="give both or neither")
     for path in (options.tls_cert, options.tls_key):
         if path is not None and not os.access(path, os.R_OK):
-            raise ConfigError("cannot read the file", file=path, hint="check --tls-cert and --tls-key")
+            raise ConfigError("can't read the file", file=path, hint="check --tls-cert and --tls-key")
     if options.tls_key is not None:
         _check_private(options.tls_key, "the key")
     proxy = TrustedProxy(options.trust_proxy, options.user_header) if options.trust_proxy else None
@@ -180,13 +180,15 @@ def token_from(path: str) -> str:
     except FileExistsError:
         pass
     except OSError as error:
-        raise ConfigError(f"cannot create it: {error.strerror}", file=path, hint="check --token-file") from error
+        raise ConfigError(f"can't create it: {error.strerror}", file=path, hint="check --token-file") from error
     _check_private(path, "the token")
     try:
         with open(path) as file:
             token = file.read(1024).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read it: {error}", file=path, hint="check --token-file") from error
+        raise ConfigError(
+            f"can't read it: {getattr(error, 'strerror', None) or error}", file=path, hint="check --token-file"
+        ) from error
     if len(token) < 16:
         raise ConfigError(
             "it has no token of 16 characters or more", file=path, hint="remove the file; a new one is created"
@@ -198,7 +200,7 @@ def _check_private(path: str, what: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise ConfigError(f"cannot read it: {error.strerror}", file=path) from error
+        raise ConfigError(f"can't read it: {error.strerror}", file=path) from error
     if mode & 0o077:
         raise ConfigError(
             f"other users may read {what} (mode {stat.S_IMODE(mode):04o})", file=path, hint=f"run: chmod 600 {path}"
@@ -221,7 +223,7 @@ def announce(to: str, announcement: Announcement) -> None:
             return
         atomic_write(to, line)
     except OSError as error:
-        raise StateError(f"cannot announce to {to}: {error.strerror}", hint="check --announce") from error
+        raise StateError(f"can't announce to {to}: {error.strerror}", hint="check --announce") from error
 
 
 @contextmanager
@@ -232,7 +234,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         # The protocol is given: asyncio turns off Nagle's algorithm, which costs 40 ms an answer, only if it is TCP.
         listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     except (OSError, OverflowError) as error:
-        raise StateError(f"cannot listen on {host}:{port}: {error}", hint="choose another --host or --port") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StateError(f"can't listen on {host}:{port}: {reason}", hint="choose another --host or --port") from error
     with listener:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,7 +243,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(512)
         except OSError as error:
             hint = "choose another --host or --port"
-            raise StateError(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from error
+            raise StateError(f"can't listen on {host}:{port}: {error.strerror}", hint=hint) from error
         yield listener
 
 

@@ -81,7 +81,8 @@ def connect(directory: str) -> SqliteDatabase:
         )
     except (OSError, sqlite3.Error) as error:
         raise StateError(
-            f"cannot open the store {path}: {error}", hint="choose another directory with --data"
+            f"can't open the store {path}: {getattr(error, 'strerror', None) or error}",
+            hint="choose another directory with --data",
         ) from error
     try:
         if found.st_nlink > 1:
@@ -97,12 +98,12 @@ def connect(directory: str) -> SqliteDatabase:
     except UnicodeDecodeError as error:
         # Python decodes SQLite's message before it raises it: of a damaged file it may quote arbitrary bytes.
         db.close()
-        raise StateError(f"cannot use the store {path}: it is damaged", hint="restore it from a backup") from error
+        raise StateError(f"can't use the store {path}: it is damaged", hint="restore it from a backup") from error
     except sqlite3.Error as error:
         db.close()
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             raise StateFull(f"no space for the store {path}: {error}", hint="free space on the disk") from error
-        raise StateError(f"cannot use the store {path}: {error}", hint="restore it from a backup") from error
+        raise StateError(f"can't use the store {path}: {error}", hint="restore it from a backup") from error
     except StateError:
         db.close()
         raise

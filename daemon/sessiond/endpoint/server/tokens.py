@@ -262,4 +262,4 @@ def hash_secret(secret: str) -> bytes:
 
 
 def _unknown(name: str) -> NotFound:
-    return NotFound(f"no token is named {name}", hint="see sessiond serve token list")
+    return NotFound(f"no token is named {name}", hint="see `sessiond serve token list`")
