@@ -8,13 +8,14 @@ _POSIX = {
     "[:alnum:]": "0-9A-Za-z", "[:alpha:]": "A-Za-z", "[:digit:]": "0-9", "[:lower:]": "a-z", "[:upper:]": "A-Z",
     "[:space:]": r"\s", "[:word:]": r"\w", "[:xdigit:]": "0-9A-Fa-f", "[:punct:]": r"!-/:-@\[-`{-~",
 }  # fmt: skip
-_PIECE = re.compile(r"\\.|\[\^?\]?|\]|\(\?[a-z]+\)|\(\?P?<[A-Za-z_]\w*>|\(|\)|\[:[a-z]+:\]|.", re.DOTALL)
+_PIECE = re.compile(r"\\.|\[\^?\]?|\]|\(\?[a-z]+\)|\(\?P?<[A-Za-z_]\w*>|\(|\)|\[:[a-z]+:\]|[^\\()\[\]]+|.", re.DOTALL)
 
 
 def from_go(regex: str) -> str:
     r"""Rewrite an expression in Go's syntax in Python's: POSIX classes, `\z`, and flags that begin in the middle."""
-    for name, members in _POSIX.items():
-        regex = regex.replace(name, members)
+    if "[:" in regex:
+        for name, members in _POSIX.items():
+            regex = regex.replace(name, members)
     out: list[str] = []
     opened = [0]  # for each open group, how many flag groups of ours end with it
     in_class = False

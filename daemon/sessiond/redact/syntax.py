@@ -7,6 +7,7 @@ expressions that are matched; this parser only describes them to `shape`, so it 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Literal, TypeAlias
 
@@ -97,7 +98,7 @@ def _width(node: Node) -> int:
 
 
 def _category(expression: bytes) -> frozenset[int]:
-    return frozenset(byte for byte in ALL if re.match(expression, bytes((byte,))))
+    return frozenset(b"".join(re.findall(expression, bytes(range(256)))))
 
 
 WORD = _category(rb"\w")
@@ -115,7 +116,8 @@ _COUNT = re.compile(rb"\{(\d*)(,?)(\d*)\}")
 _GROUP = re.compile(rb"\?(?:P<\w+>|>|(<?[=!])|([aimsx]*)(?:-([imsx]+))?([:)]))")
 _HEX = re.compile(rb"x([0-9a-fA-F]{2})")
 _OCTAL = re.compile(rb"0[0-7]{0,2}|[0-3][0-7]{2}")
-_FLAGS = {ord("i"): re.IGNORECASE, ord("s"): re.DOTALL, ord("m"): re.MULTILINE, ord("a"): re.ASCII}
+_IGNORECASE, _DOTALL, _MULTILINE, _ASCII = 1, 2, 4, 8
+_FLAGS = {ord("i"): _IGNORECASE, ord("s"): _DOTALL, ord("m"): _MULTILINE, ord("a"): _ASCII}
 
 
 class _Parser:
@@ -196,11 +198,11 @@ class _Parser:
         anchor = _ANCHORS.get(sign + self._next() if sign == b"\\" else sign)
         if anchor is not None:
             self.position += sign == b"\\"
-            return Anchor("line start") if sign == b"^" and flags & re.MULTILINE else anchor
+            return Anchor("line start") if sign == b"^" and flags & _MULTILINE else anchor
         if sign == b"[":
             return OneByte(self._class(flags))
         if sign == b".":
-            return OneByte(ALL if flags & re.DOTALL else ALL - {0x0A})
+            return OneByte(ALL if flags & _DOTALL else ALL - {0x0A})
         return OneByte(_cases(self._escape() if sign == b"\\" else frozenset(sign), flags))
 
     def _escape(self) -> frozenset[int]:
@@ -249,9 +251,10 @@ def _change(flags: int, added: bytes, removed: bytes) -> int:
     return flags
 
 
+@functools.lru_cache(1024)
 def _cases(members: frozenset[int], flags: int) -> frozenset[int]:
     """Add the other case of each letter if the case does not matter."""
-    if not flags & re.IGNORECASE:
+    if not flags & _IGNORECASE:
         return members
     return members | {ord(chr(byte).swapcase()) for byte in members if byte < 0x80}
 
