@@ -82,7 +82,7 @@ class KeyLines:
             line = plain(data[position:limit])
             if b"Private-MAC" in line or line[:1] == b"{":
                 break
-            start = text_start(prefix, line)
+            start, _ = text_start(prefix, line)
             prefix = prefix[start:]
             piece = _body(prefix, line)
             if piece is not None:

@@ -190,8 +190,7 @@ def without_wraps(
             line = plain(data[position : line_end(data, position)])
             if len(pieces) == 1 and mark not in named and not _may_go_on(head, line):
                 break
-            text = text if len(pieces) > 1 else text_start(head, line)
-            skip = prefix_length(head[text:], line)
+            text, skip = text_start(head, line) if len(pieces) == 1 else (text, prefix_length(head[text:], line))
             piece = TOKEN.match(line, skip)
             if piece is None or line[skip - 1 : skip] == b"*" or begins.match(line, skip):
                 break

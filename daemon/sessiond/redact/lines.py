@@ -15,7 +15,7 @@ LONGEST_LINE = 1024
 MOST_LINES = 400
 MOST_BYTES = 32_768
 TOKEN = re.compile(rb"[A-Za-z0-9_.~+/=%-]+")
-_NOT_TOKEN = re.compile(rb"(?s:.*)(?:[^A-Za-z0-9_.~+/=%-]|[0-9][:-])")
+_TOKEN_BYTES = bytes(byte for byte in range(0x80) if TOKEN.match(bytes((byte,))))
 _PREFIX = re.compile(
     rb"(?:[ \t>|#*;\"'`\x01]|//(?=[ ])|--(?=[ ])|[+-](?=[ ])|\xe2[\x80-\xbf]{2})*"
     rb"(?:[0-9]{1,7}(?:\xe2\x86\x92|\x01+|[\t:|]|[ ]{1,3}(?:\| ?)?))?[ ]{0,8}"
@@ -23,7 +23,8 @@ _PREFIX = re.compile(
 _ESCAPED = re.compile(rb"\\+(?:u[0-9a-fA-F]{4}|.)?", re.DOTALL)
 _PART = re.compile(rb"[0-9 ]+|[^0-9 ]")
 _WIDE = re.compile(rb"\x01+|[\xc0-\xff][\x80-\xbf]+")
-_OPENING = re.compile(rb"(?:(?<=[:,\[{])|(?<=[:,\[{][ ]))(?:\"|\x01+)")
+# It begins with a literal, so that `re` skips to the next candidate.
+_OPENING = re.compile(rb"\"(?:(?<=[:,\[{]\")|(?<=[:,\[{][ ]\"))|\x01(?:(?<=[:,\[{]\x01)|(?<=[:,\[{][ ]\x01))\x01*")
 _MOST_OPENINGS = 8
 _LONGEST_PREFIX = 200  # bytes of a line that may be a prefix
 _NUMBER = frozenset(b"0123456789 ")
@@ -33,25 +34,50 @@ def prefix_length(before: bytes, line: bytes) -> int:
     """Return how much of a line is the decoration that the line before it has as well, or one that is well known."""
     if not before:
         return _PREFIX.match(line).end()  # type: ignore[union-attr]  # it may be empty
-    common = 0
-    # The parts are made one by one: most lines differ from the one before early.
-    parts = zip(_PART.finditer(before, 0, _LONGEST_PREFIX), _PART.finditer(line, 0, _LONGEST_PREFIX), strict=False)
-    for earlier, found in parts:
+    position = common = 0  # the end of the same parts in each of the lines
+    while True:
+        if before[position : position + 8] == line[common : common + 8]:
+            same = _same(before[position:_LONGEST_PREFIX], line[common:_LONGEST_PREFIX])
+            position, common = position + same, common + same
+        earlier = _PART.match(before, position, _LONGEST_PREFIX)
+        found = _PART.match(line, common, _LONGEST_PREFIX)
+        if earlier is None or found is None:
+            break
         old, new = earlier[0], found[0]
         if old != new and not (old[0] in _NUMBER and new[0] in _NUMBER) and not (old in b":-" and new in b":-"):
             break
-        common = found.end()
-    if common and (match := _NOT_TOKEN.match(line[:common])):
-        return match.end()
-    signs = next(n for n in (2, 1, 0) if before[:n] == line[:n] and not before[:n].strip(b"+-"))
-    if signs:
-        return signs
+        position, common = earlier.end(), found.end()
+    if common and (length := _decoration(line[:common])):
+        return length
+    for signs in (2, 1):
+        if before[:signs] == line[:signs] and not before[:signs].strip(b"+-"):
+            return signs
     known = _PREFIX.match(line)
     return known.end() if known else 0
 
 
-def text_start(head: bytes, line: bytes) -> int:
-    """Return where the text of a line begins: behind a quote if it is the first line of a JSON string, otherwise at 0.
+def _same(first: bytes, second: bytes) -> int:
+    """Return the length of the parts at the beginning of two texts that are the same bytes."""
+    length = min(len(first), len(second))
+    first, second = first[:length], second[:length]
+    if first != second:
+        length -= ((int.from_bytes(first, "big") ^ int.from_bytes(second, "big")).bit_length() + 7) // 8
+    return len(first[:length].rstrip(b"0123456789 "))
+
+
+def _decoration(text: bytes) -> int:
+    """Return where the token begins that a text ends with; a number and "-" are no part of it."""
+    begin = len(text.rstrip(_TOKEN_BYTES))
+    dash = text.rfind(b"-", begin)
+    while dash > 0 and not text[dash - 1 : dash].isdigit():
+        dash = text.rfind(b"-", begin, dash)
+    return dash + 1 if dash > 0 else begin
+
+
+def text_start(head: bytes, line: bytes) -> tuple[int, int]:
+    """Return where the text of a line begins, and how long the prefix of the next line is.
+
+    It begins behind a quote if it is the first line of a JSON string, otherwise at 0.
 
     A quote may also begin a value in that line. So one counts only if a prefix of the next line begins behind it, and
     no longer one at the beginning of the line. Without this the prefix of the next line would be taken for a part of
@@ -65,7 +91,7 @@ def text_start(head: bytes, line: bytes) -> int:
             # A digit and a space only resemble each other: a value may begin with either.
             if length > most or (length and length == most and first.isspace() == line[:1].isspace()):
                 best, most = start, length
-    return best
+    return best, most
 
 
 def openings(head: bytes) -> list[int]:

@@ -144,13 +144,13 @@ def test_a_wrapped_value_may_begin_a_json_string(prefix: str, string: str, stars
 
 def test_quotes_before_a_value_do_not_move_the_line() -> None:
     """A quote counts only if the prefix of the next line begins behind it, at least as long as at the line's start."""
-    assert text_start(b'{"c": "f.txt:3:KEY=', b"f.txt:4:abc") == 7
-    assert text_start(b'{"c": "> KEY=', b"> abc") == 7
-    assert text_start(b'f.txt:3:KEY: "f', b"f.txt:4:fabc") == 0
-    assert text_start(b'{"c": "KEY=', b"abc") == 0
-    assert text_start(b' r KEY: "6h', b" rUE") == 0
-    assert text_start(b'KEY = "f.txt:3:', b"f.txt:4:abc") == 0
-    assert text_start(b'{"c": "', b"") == 0
+    assert text_start(b'{"c": "f.txt:3:KEY=', b"f.txt:4:abc")[0] == 7
+    assert text_start(b'{"c": "> KEY=', b"> abc")[0] == 7
+    assert text_start(b'f.txt:3:KEY: "f', b"f.txt:4:fabc")[0] == 0
+    assert text_start(b'{"c": "KEY=', b"abc")[0] == 0
+    assert text_start(b' r KEY: "6h', b" rUE")[0] == 0
+    assert text_start(b'KEY = "f.txt:3:', b"f.txt:4:abc")[0] == 0
+    assert text_start(b'{"c": "', b"")[0] == 0
 
 
 @pytest.mark.parametrize("depth", [1, 2])
