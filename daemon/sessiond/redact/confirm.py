@@ -8,7 +8,6 @@ of its last match.
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -19,12 +18,12 @@ from sessiond.redact.rules import Rule
 from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 from sessiond.redact.text import blank
+from sessiond.redact.values import entropy, identify, is_call, name_at
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
 _AROUND = 8192  # bytes of a mark's surroundings that are compared at most
 _REMEMBERED, _LONGEST_VALUE = 1024, 512
-_SPACE = re.compile(rb"\s+")
 
 
 class Span(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -38,22 +37,6 @@ class Span(msgspec.Struct, frozen=True, order=True, gc=False):
 
 Judge = Callable[[bytes, bytes], bool]
 """Returns whether a secret, raw and reduced, is left as it is: it is masked already, or the user allows it."""
-
-
-def entropy(value: bytes) -> float:
-    """Return the Shannon entropy of a value in bits per character."""
-    total = len(value)
-    return math.log2(total) - sum(map(_weigh, map(value.count, set(value)))) / total if total else 0.0
-
-
-@functools.cache
-def _weigh(count: int) -> float:
-    return count * math.log2(count)
-
-
-def identify(value: bytes) -> bytes:
-    """Return a blanked value without white space: it is the same at each depth of escaping."""
-    return _SPACE.sub(b"", value)
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
@@ -71,11 +54,14 @@ class Case(msgspec.Struct, frozen=True, gc=False):
     spend: Callable[[int], None]
 
 
-def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]:
-    """Yield the secrets of one rule that begin from `high` to `low` bytes before one of the marks."""
+def confirm(case: Case, marks: list[int], low: int, high: int, *, ends: bool) -> Iterator[Span]:
+    """Yield the secrets of one rule that begin `low` to `high` bytes before a mark, the end of a trigger if `ends`."""
     rule = case.rule
     if rule.path is not None and case.path and not rule.path.search(case.path):
         return
+    if rule.inside and ends:
+        case.spend(len(marks))
+        marks = [mark for mark in marks if not _is_refused(case, mark - rule.inside)]
     if len(marks) > _MANY:
         marks = _without_repeats(case, marks, low, high)
     last: Span | None = None
@@ -84,6 +70,27 @@ def confirm(case: Case, marks: list[int], low: int, high: int) -> Iterator[Span]
         if span is not None:
             last = span
             yield from (span,) if rule.parts is None else _parts(case, span, rule.parts)
+
+
+def _is_refused(case: Case, start: int) -> bool:
+    """Return whether the rule refuses the value at a position wherever it is, as it does most names in source code."""
+    value = name_at(case.sight.data, start)
+    if value is None:
+        return is_call(case.sight.data, start)
+    if value in case.refused:
+        return True
+    if not any(one.target in ("", "secret") and one.applies(value, value, b"", "") for one in case.rule.exemptions):
+        return False
+    _refuse(case, value)
+    return True
+
+
+def _refuse(case: Case, value: bytes) -> None:
+    """Remember a value that the rule refuses, if it does so in every place."""
+    if len(value) <= _LONGEST_VALUE and case.rule.steady:
+        if len(case.refused) > _REMEMBERED:
+            case.refused.clear()
+        case.refused.add(value)
 
 
 def _parts(case: Case, span: Span, expression: re.Pattern[bytes]) -> Iterator[Span]:
@@ -249,10 +256,7 @@ def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Spa
         return None
     identity = identify(value)
     if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, group):
-        if len(value) <= _LONGEST_VALUE and rule.steady:
-            if len(case.refused) > _REMEMBERED:
-                case.refused.clear()
-            case.refused.add(value)
+        _refuse(case, value)
         return None
     if rule.keywords and not _has_keyword(case, left + match.start(), match[0]):
         return None

@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.redact.arguments import ARGUMENT_TRIGGER, without_separators
 from sessiond.redact.budget import OVERLAP_OF_WINDOWS, Budget, OverBudgetError, windows
-from sessiond.redact.confirm import Case, Judge, Span, confirm, entropy
+from sessiond.redact.confirm import Case, Judge, Span, confirm
 from sessiond.redact.cover import fit
 from sessiond.redact.encoded import ENCODED_TRIGGER, without_encoding
 from sessiond.redact.flood import region
@@ -23,6 +23,7 @@ from sessiond.redact.scanner import Hits, Scanner, Trigger
 from sessiond.redact.shape import LONGEST_MATCH
 from sessiond.redact.sight import Sight
 from sessiond.redact.text import blank
+from sessiond.redact.values import entropy
 from sessiond.redact.wrapped import Fragment, rewrap, unwrap
 
 PRIVATE_KEY = "private-key"
@@ -146,7 +147,7 @@ class Detector:
                 for number in self._shared[index][1]:
                     rule = self.rules[number]
                     case = Case(search.sight, search.path, rule, number, self._allows, self._refused[number], spend)
-                    found += confirm(case, hit.marks, hit.low, hit.high)
+                    found += confirm(case, hit.marks, hit.low, hit.high, ends=hit.ends)
             elif index >= first_layout:
                 number = index - first_layout
                 layouts[number] = hit.marks if hit.ends else _find_ends(self._layouts[number], search.data, hit.marks)

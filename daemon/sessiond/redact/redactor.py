@@ -12,7 +12,7 @@ from hashlib import blake2b
 from sessiond.errors import ConfigError
 from sessiond.redact.binary import find_runs, is_binary, join_runs, place_findings, replace_runs
 from sessiond.redact.budget import FREE, Budget
-from sessiond.redact.confirm import Span, identify
+from sessiond.redact.confirm import Span
 from sessiond.redact.cover import cover, covered
 from sessiond.redact.detector import FLOOD, Detector
 from sessiond.redact.flood import mask_all
@@ -23,6 +23,7 @@ from sessiond.redact.repeats import fold
 from sessiond.redact.rules import Rule, RuleSet, load_rules, merge_rules
 from sessiond.redact.scanner import make_scanner
 from sessiond.redact.sight import KEYWORD_REACH
+from sessiond.redact.values import identify
 from sessiond.redact.wrapped import Fragment, fragments
 
 KNOWN = "known-secret"
