@@ -11,34 +11,59 @@ from __future__ import annotations
 import re
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+_HIGH = frozenset(range(0x80, 0xC0)) | frozenset(b"\xc2\xe2\xe3")
+"""The bytes of the symbols that become spaces, in UTF-8."""
 _KEEP = {0x22, 0x27, 0x26, 0x3C, 0x3E, 0x3D}  # " ' & < > =: what HTML-safe JSON encoders write as \u00XX
 _REMOVED = re.compile(rb"(\\n|\n|: ?\\{0,7}\")-(?=[A-Za-z0-9])")
-_UNICODE = re.compile(rb"\\u(?:00([0-9a-fA-F]{2})|2[0-9a-fA-F]{3})")
+_UNICODE = re.compile(rb"\\u(?:00([0-9a-fA-F]{2})|2(?:0[0-7]|[1-9a-fA-F][0-9a-fA-F])[0-9a-fA-F])")
 _LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
 _COLOUR = re.compile(rb"(?:\x1b|\\+u001[bB])\[[0-9;]{0,16}[mK]")
 _PERCENT = re.compile(rb"%(?:3[ADad]|2[0267]|0[ADad])")
+
+_SYMBOL = (
+    rb"(?:\xe2(?:\x80[\x80-\x9b\x9f-\xbf]|[\x81\x86-\x93\x96-\xaf][\x80-\xbf]|\x94[\x80\x81\x84-\xbf]"
+    rb"|\x95[\x80-\x90\x92-\xbf])|\xc2\xa0|\xe3\x80\x80){1,4}"
+)
+_SYMBOLS = re.compile(
+    rb"(?<=[\s\"':=])" + _SYMBOL + rb"|" + _SYMBOL + rb"(?=[\s\"':=\\])"
+    rb"|\xef\xbc[\x9a\x9d]|\xe2(?:\x80[\x9c-\x9e]|\x94[\x82\x83]|\x95\x91)"
+)  # fmt: skip
+"""Arrows, lines, bullets and wide spaces (U+2000 to U+206F, U+2190 to U+2BFF), where they end a word: beside a space or
+a sign. Between the letters of a word they belong to it. And the signs of `_SIGNS`."""
+_SIGNS = {
+    **dict.fromkeys((b"\xe2\x80\x9c", b"\xe2\x80\x9d", b"\xe2\x80\x9e"), b'"  '),
+    **dict.fromkeys((b"\xe2\x94\x82", b"\xe2\x94\x83", b"\xe2\x95\x91"), b"|  "),
+    b"\xef\xbc\x9a": b":  ",
+    b"\xef\xbc\x9d": b"=  ",
+}
+_ESCAPED_SIGNS = {
+    **dict.fromkeys((b"201c", b"201d", b"201e"), b'   "  '),
+    **dict.fromkeys((b"2502", b"2503", b"2551"), b" |    "),
+}
+"""Quotes, lines of tables, the wide colon and equals sign, and the ASCII character for each."""
 
 _LINES = ((b"\\n", b" \n"), (b"\\r", b" \r"), (b"\\t", b" \t"))
 # The slashes of a URL stay together: "https:\/\/" is how PHP writes them.
 _SLASHES = ((b"\\\\\\/", b"////"), (b"\\\\/", b"///"), (b"\\/", b"//"))
 
 SOURCES: dict[int, frozenset[int]] = {
-    0x20: _HEX | frozenset(b"\\u%\x1b[;mK-"),
+    0x20: _HEX | frozenset(b"\\u%\x1b[;mK-") | _HIGH,
     0x0A: frozenset(b"n%"),
     0x0D: frozenset(b"r%"),
     0x09: frozenset(b"t"),
-    0x22: frozenset(b"0%"),
+    0x22: frozenset(b"0%\xe2"),
     0x27: frozenset(b"0%"),
     0x26: frozenset(b"0%"),
     0x3C: frozenset(b"0"),
     0x3E: frozenset(b"0"),
-    0x3D: frozenset(b"0%"),
-    0x3A: frozenset(b"%"),
+    0x3D: frozenset(b"0%\xef"),
+    0x3A: frozenset(b"%\xef"),
     0x2F: frozenset(b"\\"),
+    0x7C: frozenset(b"u\xe2"),
 }
 """For a byte of blanked text, the raw bytes that it may come from beside itself."""
 
-ESCAPING = _HEX | frozenset(b"\\%unrt")
+ESCAPING = _HEX | frozenset(b"\\%unrt\xef") | _HIGH
 """The raw bytes that an escape may hold and that are something else when it is blanked."""
 
 REACH = 32
@@ -58,6 +83,8 @@ def blank(raw: bytes) -> bytes:
         raw = _REMOVED.sub(rb"\1 ", raw)
     if b"%" in raw:
         raw = _PERCENT.sub(_unescape_percent, raw)
+    if not raw.isascii():
+        raw = _SYMBOLS.sub(_unescape_symbols, raw)
     if b"\\" not in raw:
         return raw
     if b"\\u" in raw:
@@ -81,11 +108,16 @@ def widen(plain: frozenset[int]) -> frozenset[int]:
     return plain.union(*(SOURCES[byte] for byte in plain & SOURCES.keys()))
 
 
+def _unescape_symbols(match: re.Match[bytes]) -> bytes:
+    return _SIGNS.get(match[0]) or _spaces(match)
+
+
 def _unescape_unicode(match: re.Match[bytes]) -> bytes:
     # The character takes the place of the first 0 and not that of the last digit: a trigger in which "=" may
     # be a "d" is met in every other line of English.
-    if match[1] is None:
-        return b"      "  # an arrow, a line, a bullet: it ends a word, and is none itself
+    if match[1] is None or match[1] in (b"a0", b"A0"):
+        # An arrow, a line, a bullet: it ends a word, and is none itself.
+        return _ESCAPED_SIGNS.get(match[0][2:].lower(), b"      ")
     code = int(match[1], 16)
     if code in _KEEP:
         return b"  %c   " % code

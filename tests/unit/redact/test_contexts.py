@@ -38,6 +38,18 @@ COMMANDS = {
     "wpa_supplicant": 'psk="{v}"',
     "snmpwalk": "snmpwalk -v3 -u ada -A {v} h",
     "sqlplus": "sqlplus ada/{v}@db",
+    "chpasswd": 'echo "ada:{v}" | chpasswd',
+    "chpasswd with a string": 'chpasswd <<< "ada:{v}"',
+    "ssh-keygen": 'ssh-keygen -t ed25519 -N "{v}" -f id',
+    "useradd": "useradd -m -p {v} ada",
+    "net user": "net user ada {v} /add",
+    "twine": "twine upload -u __token__ -p {v} dist/*",
+    "xfreerdp": "xfreerdp /u:ada /p:{v} /v:h",
+    "nmcli": "nmcli dev wifi connect home password {v}",
+    "poetry": "poetry config http-basic.example ada {v}",
+    "Secrets Manager": "aws secretsmanager create-secret --name x --secret-string {v}",
+    "user-secrets": 'dotnet user-secrets set "Db:Password" "{v}"',
+    "SETX": "SETX API_KEY {v} /M",
     "cookie jar": "example.com\tTRUE\t/\tFALSE\t1735689600\tsid\t{v}",
 }
 QUOTED = {
@@ -49,6 +61,42 @@ QUOTED = {
     "Rust": 'let password = r#"{v}"#;',
     "Perl": "$password = q({v});",
     "Ruby": "password = %q({v})",
+    "Python, three quotes": 'password = """{v}"""',
+    "Python, f": "token = f'{v}'",
+    "SQL, N": "CREATE LOGIN ada WITH PASSWORD = N'{v}'",
+    "C": '#define WIFI_PASSWORD   "{v}"',
+    "default": 'key = process.env.API_KEY || "{v}";',
+    "default of a call": 'getenv("API_KEY") ?: "{v}"',
+    "default in Python": "os.environ.get('API_TOKEN') or '{v}'",
+    "arrow": 'password -> "{v}"',
+    "CDATA": '<password type="text"><![CDATA[{v}]]></password>',
+    "input": '<input type="password" name="p" value="{v}">',
+    "meta": '<meta name="csrf-token" content="{v}">',
+    "requests": "requests.get(url, auth=('ada', '{v}'))",
+    "smtplib": 'server.login("ada@example.com", "{v}")',
+    "basic auth in Rust": '.basic_auth("ada", Some("{v}"))',
+    "curly quotes": "password: \u201c{v}\u201d",
+    "dataclass": "User(name=ada, password={v})",
+}
+SEPARATED = {
+    "block scalar": "password: |\n  {v}\n",
+    "block scalar, sign on its own line": "password:\n  |\n  {v}\n",
+    "block scalar, indentation": "password: |2-\n  {v}\n",
+    "block scalar, far in": "password: >\n            {v}\n",
+    "YAML tag": "password: !!str {v}",
+    "YAML anchor": "password: &db {v}",
+    "arrow before a colon": "password\u2192: {v}",
+    "arrow between spaces": "password \u21d2 = {v}",
+    "dingbat": "password \u279c: {v}",
+    "no-break space": "password\u00a0: {v}",
+    "wide colon": "password\uff1a{v}",
+    "wide equals sign": "password\uff1d{v}",
+    "table": "\u2502 password \u2502 {v} \u2502",
+    "thick table": "\u2503 API key \u2503 {v} \u2503",
+    "Rails": "secret_key_base: {v}",
+    "German": "Passwort: {v}",
+    "Spanish": "contrase\u00f1a: {v}",
+    "French": "mot de passe : {v}",
 }
 PAIRS = {
     "HAR": '{{"name":"sessionid","value":"{v}"}}',
@@ -89,7 +137,7 @@ CONTINUED = {
     "curl": "curl -s \\\n    -u admin:{v} \\\n    https://example.com",
     "option": "app --verbose \\\n  --password \\\n  {v} --port 80",
 }
-SYNTAXES = {**COMMANDS, **QUOTED, **PAIRS, **PROSE, **ENCODED, **CONTINUED}
+SYNTAXES = {**COMMANDS, **QUOTED, **SEPARATED, **PAIRS, **PROSE, **ENCODED, **CONTINUED}
 VALUES = ("xK9mQ2vL8pR4tY7w", "k8Jd-2mQ_z9Lp4.x")
 
 
@@ -119,6 +167,19 @@ def test_a_share_of_windows_may_have_its_password_before_the_user(stars: Redacto
         text = f"see\nnet use \\\\h\\s {value} /user:ada\nend"
         for depth in (0, 1, 2):
             assert stars.mask(nest(text, depth)).data == nest(text.replace(value, "*" * len(value)), depth)
+
+
+PARENTHESES = ["(xK9mQ2vL8pR4tY7w", "(xK9mQ2vL8pR4tY7w)", "((k8Jd2mQ9z", "xK9m(Q2vL8pR4tY7w"]
+
+
+@pytest.mark.parametrize("value", PARENTHESES)
+def test_a_value_may_have_parentheses(value: str, stars: Redactor, plain: Redactor) -> None:
+    """They are part of a value that mixes letters and digits as no name of a program does."""
+    for syntax in ("password: {}", "DB_PASSWORD={}", "  token = {}", "password\u2192: {}", "password: |\n  {}"):
+        text, expected = (f"see\n{syntax.format(some)}\nend\n" for some in (value, "*" * len(value)))
+        for depth in (0, 1, 2):
+            assert stars.mask(nest(text, depth)).data == nest(expected, depth)
+        assert plain.mask(nest(text, 1)) == stars.mask(nest(text, 1))
 
 
 JOINED = [
@@ -232,6 +293,34 @@ UNTOUCHED = [
     "git log \\\n  -p1 \\\n  --token-file x9",
     "cache_key-value1, sort_key_asc, my_re_pattern_2",
     "_SKIP_THIS_TEST_0123, x_live_reload_2024",
+    "password: (v1: string, v2: number) => void",
+    "token = (uint8_t*)p2x3",
+    "token = (int32_t)x1Y2z3",
+    "password=(getV2Tok3n(x1))",
+    "token = parseV2Tok3n(x1)",
+    "token = parseV2Tok3n(x1,\n  y2)",
+    "secret: (string|null)",
+    "f(token=token_2, password=hash1)",
+    "password: !Ref DbPassword2",
+    "password: !GetAtt Db.Password2",
+    "password: |\n  of the user2\n",
+    'const password = options.password || "password"',
+    "'token' ?? 'string'",
+    '#define TOKEN_NAME "token"',
+    "#define TOKEN_MASK 0x1f2e3d4c",
+    '<meta name="token" content="string">',
+    '<input type="password" name="password" value="">',
+    "auth=('user', 'password')",
+    'client.login("ada", "password")',
+    'echo "ada:$PASSWORD" | chpasswd',
+    "net user ada2 /delete",
+    "ssh-keygen -t ed25519 -N '' -f id2",
+    "useradd -m -s /bin/bash2 ada",
+    "nmcli dev wifi list",
+    "password \u2192 hash \u2192 the table users2",
+    "token\uff1astring",
+    "\u2502 token \u2502 string \u2502",
+    "\u2502 tokens \u2502 12,345 \u2502 0.4 \u2502",
     "x\\u00e9 \\u003ca\\u003e token \\u0026 x",
 ]
 
