@@ -126,20 +126,15 @@ class Resources(msgspec.Struct, kw_only=True):
         self.spool.release_memory()
         trim_memory()
 
-    def apply_exclusions(self) -> bool:
-        """Drop sessions of newly ignored projects; return whether a project is no longer ignored.
-
-        Then the files without a session have to be read again.
-        """
+    def apply_exclusions(self) -> None:
+        """Drop sessions of newly ignored projects. If one is no longer ignored, mark its files to be read again."""
         self._count()
         if self.ingest.exclusion.excludes_any(self.directories):
             drop_excluded(self.ingest)
             self._count()
-        if not self.ingest.exclusion.lifted():
-            return False
-        with self.spool.transaction():
-            self.spool.catalog.reread_files_without_session()
-        return True
+        if self.ingest.exclusion.lifted():
+            with self.spool.transaction():
+                self.spool.catalog.reread_files_without_session()
 
     def _count(self) -> None:
         """Read the working directories again if the number of sessions changed."""

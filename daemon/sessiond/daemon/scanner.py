@@ -49,10 +49,12 @@ class Scanner:
     """Files and directories at which a scan looks in directories that are passed over; the next scan goes on."""
 
     def __init__(self, resources: Resources, watcher: Watcher) -> None:
-        self._resources, self._watcher, self._clock = resources, watcher, resources.clock
+        self._resources, self._watcher = resources, watcher
         self._index = Index(resources.roots)
         self.inventory: Inventory = {}
         """The stat of each file when it was last read or queued."""
+        self._rereads = 0
+        """The count of marked files (Catalog.rereads) when the inventory was loaded."""
         self.sources = {source.tool: source for source, _ in resources.roots}
         self.counts: Counts | None = None
         """What the inventory has; None before the first scan."""
@@ -78,13 +80,16 @@ class Scanner:
 
     def scan(self, roots: Collection[WatchedRoot]) -> ScanResult:
         """Scan roots; return the files that changed without an event, and those that vanished."""
-        began, first = self._clock.monotonic(), self.counts is None
-        if self._resources.apply_exclusions() or first:
+        began, first = self._resources.clock.monotonic(), self.counts is None
+        self._resources.apply_exclusions()
+        rereads = self._resources.spool.catalog.rereads
+        if first or rereads != self._rereads:  # exclusions were lifted, or the push thread met another endpoint
+            self._rereads = rereads
             self.inventory = load_inventory(self._resources.spool)
         seen, changed = self._compare(roots)
         environ = self._resources.environ
-        due = due_before(environ, self._clock.now_ms()) if changed else {}
-        found = list(entries(changed, self.inventory, self._index, self._clock.now_ms(), due))
+        due = due_before(environ, self._resources.clock.now_ms()) if changed else {}
+        found = list(entries(changed, self.inventory, self._index, self._resources.clock.now_ms(), due))
         self.inventory |= {each.path: each.fingerprint for each in changed}
         gone = [path for path in self.inventory if path not in seen and any(root.root.covers(path) for root in roots)]
         for path in gone:
@@ -98,7 +103,7 @@ class Scanner:
                 "watch.rescanned",
                 files=len(seen),
                 changed=len(changed),
-                seconds=round(self._clock.monotonic() - began, 3),
+                seconds=round(self._resources.clock.monotonic() - began, 3),
             )
         self.project_search_due = True
         return ScanResult(found, gone, self._live_sessions())
@@ -118,7 +123,7 @@ class Scanner:
             passed_over += stats.passed_over
             # What was captured through a link is gone only if it is not there either.
             pending += self._resources.follow_links(root, stats.links, self._watcher)
-        now = self._clock.monotonic()
+        now = self._resources.clock.monotonic()
         if now - self._search_began >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
             self._search, self._search_found = FurtherSearch(passed_over), Counter()
             self._search_began = now

@@ -12,6 +12,9 @@ from sessiond.spool.rows import Frame
 class PrivacyOps(Folds):
     """Operations of the catalog for privacy. Writing methods run inside `Spool.transaction`."""
 
+    rereads = 0
+    """How often files were marked to be read again. A scan compares it, as these files have not changed."""
+
     def add_redactions(self, counts: Mapping[str, int]) -> None:
         """Add to the numbers of masked secrets."""
         self._db.executemany(
@@ -81,6 +84,7 @@ class PrivacyOps(Folds):
 
     def reread_files_without_session(self) -> None:
         """Mark files without a captured session to be read again: their sessions may no longer be excluded."""
+        self.rereads += 1
         self._db.execute("UPDATE file SET checkpoint = NULL WHERE stream IS NULL")
 
     # A change of rules

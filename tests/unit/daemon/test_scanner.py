@@ -8,6 +8,7 @@ import msgspec
 
 from sessiond.daemon.scanner import Scanner
 from sessiond.watch import Watcher
+from support.capture import lab, write
 from support.harness import daemon_harness
 
 
@@ -34,3 +35,16 @@ def test_sessions_in_directories_that_are_not_searched_are_all_counted(tmp_path:
         finally:
             watcher.close()
         assert counted == [0, 1, 1]
+
+
+def test_a_file_whose_admission_is_decided_again_is_read_by_the_next_scan(tmp_path: Path) -> None:
+    """Another endpoint answers, or one from a backup: it may lack a restored session. The daemon runs on."""
+    path = write(tmp_path, 1, age=60)
+    with lab(tmp_path, {"exclude": ["project"]}) as harness:
+        harness.look()
+        harness.scan()
+        assert not harness.queue.backlog
+        with harness.resources.spool.transaction():
+            harness.resources.spool.catalog.reread_files_without_session()
+        harness.scan()
+        assert [entry.path for entry in harness.queue.backlog.newest()] == [path]
