@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessiond.ingest.record import RecordBuilder
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 FORKS = 12
@@ -52,3 +54,67 @@ def test_a_line_of_a_fork_reads_each_other_fork_once(harness: DaemonHarness) -> 
         "SELECT json_extract(CAST(record AS TEXT), '$.message_count') FROM session ORDER BY uuid"
     ).fetchall()
     assert [count for (count,) in counts] == [5, 1, 1, 2, *[1] * (FORKS - 4)]
+
+
+def stored(harness: DaemonHarness) -> list[tuple[object, ...]]:
+    return harness.spool.connection.execute(
+        "SELECT uuid, record, parent, revision FROM session ORDER BY uuid"
+    ).fetchall()
+
+
+def test_a_line_rebuilds_no_record_that_does_not_depend_on_it(harness: DaemonHarness) -> None:
+    """A fork that is captured last changes no other session, and a new message only those that have it."""
+    for number in range(FORKS):
+        write(harness, number, number)
+    harness.scan()
+    for own in ([FORKS], [3, 3, 50], [0, 60]):
+        before = {row[0]: row for row in stored(harness)}
+        write(harness, own[0], *own[1:] or own)
+        harness.scan()
+        changed = [row[0] for row in stored(harness) if before.get(row[0]) != row]
+        assert [each[:8] for each in changed] == [f"{own[0]:08x}"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_any_order_each_record_is_that_of_a_complete_rebuild(harness: DaemonHarness, seed: int) -> None:
+    """Forks of forks, captured in any order and piece by piece: to rebuild all of them changes nothing."""
+    order = random.Random(seed)
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for number in range(7):
+        session = f"{order.randrange(1 << 31):08x}{SESSION[8:]}"
+        parent = order.choice(list(lines.values())) if lines else []
+        history = [dict(each, sessionId=session) for each in parent[: order.randrange(len(parent) + 1)]]
+        for at in range(order.randrange(1, 5)):
+            role = "assistant" if at % 2 else "user"
+            history.append(claude(session, order.randrange(1000), role=role, text=f"{number} {at}"))
+        lines[session] = history
+    left = {session: list(history) for session, history in lines.items()}
+    while left:
+        session = order.choice(list(left))
+        path = CLAUDE.replace(SESSION, session)
+        harness.ingest(
+            harness.write(path, *(left[session].pop(0) for _ in range(order.randrange(1, 4)) if left[session]))
+        )
+        if not left[session]:
+            del left[session]
+    harness.now_ms += 1000
+    source = next(source for source, _ in harness.ingesting.roots if source.tool == "claude-code")
+    before = stored(harness)
+    with harness.spool.transaction():
+        for (number,) in harness.spool.connection.execute("SELECT id FROM session").fetchall():
+            RecordBuilder(harness.ingesting, source, set()).refresh(number, touched=False)
+    assert stored(harness) == before
+
+
+def test_a_message_of_the_original_that_a_copy_has_already_counts_once(harness: DaemonHarness) -> None:
+    """The copy is captured before the original has grown that far."""
+    original = CLAUDE.replace(SESSION, f"{0:08x}{SESSION[8:]}")
+    history = fork(0)
+    harness.ingest(harness.write(original, *history[:2]))
+    write(harness, 1, 1)
+    harness.scan()
+    harness.ingest(harness.write(original, *history[2:]))
+    counts = harness.spool.connection.execute(
+        "SELECT json_extract(CAST(record AS TEXT), '$.message_count') FROM session ORDER BY uuid"
+    ).fetchall()
+    assert [count for (count,) in counts] == [4, 1]

@@ -44,7 +44,9 @@ def _note_one_gone(context: IngestContext, file: FileState, now_ms: int, live: S
     if any(other.gone_ms is None for other in left):
         # The session may continue under another name; its record then has to show that path.
         source = next((source for source, _ in context.roots if source.tool == file.tool), None)
-        return source is not None and RecordBuilder(context, source, live).refresh(session, touched=False)
+        return source is not None and RecordBuilder(context, source, live).refresh(
+            session, touched=False, added=frozenset()
+        )
     gone = catalog.set_gone(session, now_ms)
     if gone:
         catalog.raise_revision(session, 0, now_ms)
@@ -100,5 +102,5 @@ def sweep_idle(context: IngestContext, sources: Mapping[str, Source], live: Set[
         source = sources.get(context.spool.catalog.session_by_row(number).tool)
         if source is not None:
             with context.spool.transaction():
-                ended += RecordBuilder(context, source, live).refresh(number, touched=False)
+                ended += RecordBuilder(context, source, live).refresh(number, touched=False, added=frozenset())
     return ended

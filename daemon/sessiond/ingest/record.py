@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -61,13 +61,21 @@ class RecordBuilder:
         self._families: dict[int, list[SessionState]] = {}
         """The sessions with a first answer. They are relatives of each other."""
 
-    def refresh(self, session: int, *, touched: bool, stream: StreamState | None = None) -> bool:
+    def refresh(
+        self,
+        session: int,
+        *,
+        touched: bool,
+        stream: StreamState | None = None,
+        added: Set[int] | None = None,
+    ) -> bool:
         """Store the record of a session if it changed; return whether it did.
 
         `touched`: its streams changed, which makes a new revision even if the record is the same. `stream` is one of
-        its streams that is in memory, as stored; it was read, so the session is no longer marked as gone.
+        its streams that is in memory, as stored; it was read, so the session is no longer marked as gone. `added`: the
+        keys of all messages that it got since its record was built; None: not known.
 
-        The records of its relatives are rebuilt too: the session may turn out to be their ancestor or their copy.
+        The records of those relatives are rebuilt too that may have changed: see `_affected`.
         """
         self._streams.clear()
         self._relatives.clear()
@@ -76,17 +84,43 @@ class RecordBuilder:
         if stream is not None and state.gone_ms is not None:
             touched |= self._spool.catalog.set_gone(session, None)
         member = self._load(state, stream)
-        changed = self._store(member, live=(state.tool, state.native_id) in self._live, touched=touched)
+        built = self._store(member, live=(state.tool, state.native_id) in self._live, touched=touched)
+        if built is None:
+            return False
         self._families.clear()  # the session may be in one only now
-        for other in member.relatives if changed else ():
+        for other in self._affected(member, built, added):
             if other.record is not None and other.id != state.id:
                 self._store(self._load(other), live=other.record.ended_at is None, touched=False)
-        return changed
+        return True
 
-    def _store(self, member: _Member, *, live: bool, touched: bool) -> bool:
+    def _affected(self, member: _Member, built: BuiltRecord, added: Set[int] | None) -> Iterator[SessionState]:
+        """Iterate the relatives of a session whose records may be other ones, now that its own has changed.
+
+        A copy's record depends on the original in two ways: the original may be its parent, and messages that both have
+        don't count. So a copy that is captured last changes no other record, and a new message only those that have it.
+        Hundreds of forks of one session would be rebuilt for each line of one of them otherwise.
+        """
+        before = member.state
+        is_new = before.record is None or before.opening is None
+        moved = not is_new and (
+            (before.opening, before.parent) != (built.opening, built.parent)
+            or (before.record is not None and before.record.started_at != built.record.started_at)
+        )
+        if moved or (added is None and not is_new):
+            yield from member.relatives
+            return
+        own = self._compared(before)
+        for relative in member.relatives:
+            other = self._compared(relative)
+            is_original = other.named == before.uuid or (own.age < other.age and own.named != relative.uuid)
+            if is_original and (is_new or added is None or not added.isdisjoint(other.keys)):
+                yield relative
+
+    def _store(self, member: _Member, *, live: bool, touched: bool) -> BuiltRecord | None:
+        """Store the record of a session; return it if it changed."""
         state, (member, prompts_only) = member.state, _without_prompts(member, self._rules.now_ms)
         if prompts_only and state.record is not None and not state.prompts_only:
-            return False  # the transcript was emptied: its record has more than the prompts
+            return None  # the transcript was emptied: its record has more than the prompts
         threads = _with_times(member, self._rules.now_ms)
         others = [stream.fold for stream in member.streams if not stream.thread and stream.fold.last_ms is not None]
         parent, ancestors = self._ancestors(member)
@@ -101,7 +135,7 @@ class RecordBuilder:
             source_path=_source_path(self._spool, member.streams),
         )
         if record is None:
-            return False
+            return None
         if mark is not None:
             record = replace(record, working_directory=mark.directory)  # the transcript names that of the other machine
         first_answers = (_signed(fold.first_answer_key) for fold in threads if fold.first_answer_key is not None)
@@ -115,7 +149,7 @@ class RecordBuilder:
             active_ms=max(fold.last_ms for fold in (*threads, *others) if fold.last_ms is not None),
             prompts_only=prompts_only,
         )
-        return self._spool.catalog.put_record(state, built, self._rules.now_ms, touched=touched)
+        return built if self._spool.catalog.put_record(state, built, self._rules.now_ms, touched=touched) else None
 
     def _ancestors(self, member: _Member) -> tuple[uuid.UUID | None, list[list[int]]]:
         """Return the parent of a session, and the message keys of each session whose history it may have copied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from itertools import chain
 
 from sessiond.errors import Torn
@@ -18,6 +19,7 @@ from sessiond.ingest.unit_facts import read_context
 from sessiond.ingest.units import StreamSource, Times
 from sessiond.reader import Checkpoint
 from sessiond.session import Entry, session_id
+from sessiond.session.messages import WIDTH
 from sessiond.sources.base import Kind
 from sessiond.spool.rows import UNSTORED, FileState, StreamState
 
@@ -52,7 +54,7 @@ class StreamCapture:
         Raises: Torn where the content may be half of a rewrite.
         """
         context, stream, content, pipeline = self._snapshot.context, self._stream, self._source.content, self._pipeline
-        damaged = stream.fold.damaged
+        damaged, before = stream.fold.damaged, self._keys_of_record()
         if stream.unproven:
             # The file was gone while the endpoint's copy was compared, and is back. To append to a copy that differs,
             # or to begin a generation with it, would mix bytes: the file is compared with it first.
@@ -78,7 +80,9 @@ class StreamCapture:
             # Even if nothing was read: an earlier scan may have been killed between its last two commits. A side file
             # has nothing that a record has.
             records = RecordBuilder(context, self._snapshot.location.source, self._snapshot.turn.live)
-            changed = not content.raw and records.refresh(stream.session, touched=pipeline.touched, stream=stream)
+            changed = not content.raw and records.refresh(
+                stream.session, touched=pipeline.touched, stream=stream, added=self._added(before)
+            )
             context.spool.catalog.cache_fold(stream)
         return Outcome(
             read=read,
@@ -90,6 +94,31 @@ class StreamCapture:
             trouble=content_trouble(content),
             mentions=frozenset(pipeline.mentions),
         )
+
+    def _keys_of_record(self) -> tuple[tuple[object, ...], bytes] | None:
+        """Return the facts and the messages of which the session's record was built; None if that is not known.
+
+        The last commit before a kill may have stored messages without a record. The checkpoint of a file of lines says
+        so, and that of a container does not.
+        """
+        stream, known = self._stream, self._snapshot.known
+        verbatim = self._snapshot.location.unit.kind.verbatim
+        if stream.id == UNSTORED or not verbatim or known is None or known.checkpoint is None:
+            return None
+        return (self._facts, bytes(stream.fold.messages.keys)) if known.checkpoint.size >= 0 else None
+
+    @property
+    def _facts(self) -> tuple[object, ...]:
+        """What relatives are compared by, besides the messages."""
+        fold = self._stream.fold
+        return self._stream.generation, fold.copied, fold.parent, fold.started_ms
+
+    def _added(self, before: tuple[tuple[object, ...], bytes] | None) -> Set[int] | None:
+        """Return the messages that were added since the record was built; None if that is not known."""
+        messages = self._stream.fold.messages
+        if before is None or self._facts != before[0] or not messages.keys.startswith(before[1]):
+            return None
+        return frozenset(messages.since(len(before[1]) // WIDTH))
 
     def _apply_rewrite(self, *, only_grew: bool) -> None:
         """Begin a new generation if bytes captured before have changed. Raises: Torn, see `_unchanged_prefix`."""

@@ -57,4 +57,4 @@ def _set_title(snapshot: FileSnapshot, native_id: str, title: str) -> bool:
     with context.spool.transaction():
         context.spool.catalog.save_stream(stream)
         records = RecordBuilder(context, source, snapshot.turn.live)
-        return records.refresh(stream.session, touched=False)
+        return records.refresh(stream.session, touched=False, added=frozenset())

@@ -84,6 +84,10 @@ class Messages(msgspec.Struct, dict=True, omit_defaults=True):
         self.drop_index()
         return removed
 
+    def since(self, count: int) -> tuple[int, ...]:
+        """Return the keys after the first `count`."""
+        return _unpack(self.keys[count * WIDTH :])
+
     def drop_index(self) -> None:
         """Free the index that makes repeated lookups fast. It is built again when needed."""
         self.__dict__.clear()

@@ -23,7 +23,7 @@ _from_json = checked(json_decoder, Session)
 
 SESSION = (
     "id, uuid, tool, native_id, record, parent, title, active_ms, ongoing, gone_ms, revision, pushed, parked,"
-    " prompts_only"
+    " prompts_only, opening"
 )
 """The columns that `session_state` needs."""
 _ROWS = 100
@@ -250,4 +250,5 @@ def session_state(row: tuple[Any, ...]) -> SessionState:
         pushed=row[11],
         parked=row[12],
         prompts_only=bool(row[13]),
+        opening=row[14],
     )

@@ -89,6 +89,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     parked: str | None
     prompts_only: bool = False
     """Whether only its prompts are known, from the tool's history of prompts."""
+    opening: int | None = None
+    """The key of its first answer, by which copies are found."""
 
 
 class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
