@@ -143,10 +143,15 @@ def _compare(run: Run, newer: Sequence[str]) -> Iterator[str]:
     for version in list(reversed(newer))[:ATTEMPTS]:
         try:
             shape = observe_shape(run, version)
-            found = list(differences(observe_shape(run, run.version), shape))
         except (AssertionError, subprocess.SubprocessError) as error:
             yield f"  - {version} can't be run: {_reason(str(error))}"
             continue
+        try:
+            tested = observe_shape(run, run.version)
+        except (AssertionError, subprocess.SubprocessError) as error:
+            yield f"  - {version} runs, but {run.version} can't any more: {_reason(str(error))}"
+            return
+        found = list(differences(tested, shape))
         yield from (f"  - {version}: {line}" for line in found or ["no difference in the cheap scenarios"])
         return
 

@@ -116,6 +116,21 @@ def test_the_next_older_version_is_run_if_the_newest_cannot(monkeypatch: pytest.
     ]
 
 
+def test_a_tested_version_that_no_longer_runs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newer one is not blamed for it, and no other one is run."""
+
+    def observe_shape(run: Run, version: str) -> Shape:
+        if version == RUN.version:
+            raise AssertionError("not found: a dependency")
+        return SHAPE
+
+    monkeypatch.setattr(drift, "published_versions", lambda package: ["2.0.0", "2.1.0"])
+    monkeypatch.setattr(drift, "observe_shape", observe_shape)
+    assert [line for line, _ in report([RUN])][1:] == [
+        "  - 2.1.0 runs, but 1.9.0 can't any more: not found: a dependency"
+    ]
+
+
 def test_a_registry_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(package: str) -> list[str]:
         raise subprocess.CalledProcessError(1, ["npm"])
