@@ -1,6 +1,7 @@
 """`python subagents.py HOME` prints how many transcripts below a home have the prompt of the lab's subagent.
 
-A transcript is a file of JSON, or a session in a database with the tables of OpenCode.
+A transcript is a file of JSON, or a session in a database with the tables of OpenCode. Notes about a subagent and the
+log of a program are none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import closing, suppress
 
 PROMPT = "hello from subagent"
 SESSIONS = "SELECT count(DISTINCT session_id) FROM part WHERE instr(data, ?)"
+NO_TRANSCRIPTS = ("meta.json", "unified.jsonl")
 OURS = "state"
 """The directory in the home of a machine in which the lab keeps the state of sessiond."""
 
@@ -26,7 +28,11 @@ def _files(home: str) -> Iterator[str]:
     for folder, folders, names in os.walk(home):
         if folder == home and OURS in folders:
             folders.remove(OURS)
-        yield from (os.path.join(folder, name) for name in names if name.endswith((".json", ".jsonl", ".db")))
+        yield from (os.path.join(folder, name) for name in names if _may_be_one(name))
+
+
+def _may_be_one(name: str) -> bool:
+    return name.endswith((".json", ".jsonl", ".db")) and name not in NO_TRANSCRIPTS
 
 
 def _count(path: str) -> int:

@@ -40,7 +40,12 @@ def test_a_scenario_that_fails_is_taken_out(tmp_path: Path) -> None:
 
 def test_subagents_are_counted_in_files_and_in_databases(tmp_path: Path) -> None:
     """A database has a transcript for each session whose parts have the prompt; our own state does not count."""
-    for name, text in (("a.jsonl", "say hello from subagent"), ("b.json", "hello"), ("state/c.json", "from subagent")):
+    for name, text in (
+        ("a.jsonl", "say hello from subagent"),
+        ("b.json", "hello"),
+        ("state/c.json", "hello from subagent"),
+        ("meta.json", "hello from subagent"),
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert transcripts(str(tmp_path)) == 1
