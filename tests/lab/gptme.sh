@@ -16,6 +16,6 @@ run write 120 $B $P -n --name lab-write "WRITE_FILE please"
 run lines 120 $B $P -n --name lab-lines "LINES=30000 please"
 picture $REPO/pic.png; run image 120 $B $P -n --name lab-image "What is in the picture" pic.png
 TM="tmux -L labb-gptme-$$"; $TM new-session -d -x 160 -y 50 -s s "cd $REPO; HOME=$H $B $P --name lab-interactive"; for i in $(seq 240); do $TM capture-pane -p -t s | grep -q "^User" && break; sleep 0.5; done; settled "$TM"
-k() { $TM send-keys -t s -l "$1"; sleep 0.3; $TM send-keys -t s Enter; settled "$TM"; }
-k "Interactive hello"; k "/rename my lab title"; k "Second turn"; k "/undo"; k "After undo"; $TM capture-pane -p -t s >$TR/screen.txt; k "/exit"; $TM kill-server 2>/dev/null; snap 6-interactive $S; echo "[$T] interactive typed"
+k() { $TM send-keys -t s -l "$1"; sleep 0.3; $TM send-keys -t s Enter; [ -z "${2:-}" ] || shows "$TM" "$2"; settled "$TM"; }
+k "Interactive hello" "You said: Interactive"; k "/rename my lab title"; k "Second turn" "You said: Second"; k "/undo"; k "After undo" "You said: After"; $TM capture-pane -p -t s >$TR/screen.txt; k "/exit"; $TM kill-server 2>/dev/null; snap 6-interactive $S; echo "[$T] interactive typed"
 cp -r $TR $OUT/trace; lab_end

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import httpx
 import msgspec
@@ -69,11 +70,19 @@ class Daemon:
         self.log = log.open("wb")
         self.process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=environ, stderr=self.log)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill the daemon if it was not stopped, because the run has failed."""
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
     def stop(self) -> None:
         """Stop the daemon. Raises: AssertionError if it did not end well."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
-        self.log.close()
 
 
 def tree(home: str) -> dict[str, str]:
@@ -123,8 +132,10 @@ def observe(run: Run, directory: Path) -> Observed:
     """Run a script in a new directory, with a daemon and an endpoint, until nothing is left to push."""
     home, out = str(directory / "home"), directory / "out"
     os.makedirs(home)
-    with running(str(directory / "endpoint")) as endpoint:
-        daemon = Daemon(home, str(directory / "state"), endpoint, directory / "log")
+    with (
+        running(str(directory / "endpoint")) as endpoint,
+        Daemon(home, str(directory / "state"), endpoint, directory / "log") as daemon,
+    ):
         output = _run_script(run, home, out, directory / "lab.log")
         before, repository = tree(home), REPOSITORY.search(output)
         assert repository, output[-3000:]
