@@ -1,4 +1,5 @@
-# Factory Droid (npm droid), a model of one's own and no login: so `exec --fork`, which needs no account
+# Factory Droid (npm droid), a model of one's own and no login: so `exec --fork`, which needs no account. Its
+# subagents need Droid's own daemon, which a busy machine does not reach in time: then the scenario fails.
 . "$DRV/lib.sh"; SUBAGENTS=yes; VER=0.215.0; npm_inst $LAB/droid-$VER/pkg droid@$VER; BIN=$LAB/droid-$VER/pkg/node_modules/.bin; ENVS=
 for m in m1 m2; do mkdir -p "$W/$m/.factory"; printf '{"customModels":[{"model":"stub-model","displayName":"Stub","baseUrl":"http://127.0.0.1:%s/v1","apiKey":"stub","provider":"generic-chat-completion-api","maxOutputTokens":4000}],"cloudSessionSync":false}' "$PORT" >"$W/$m/.factory/settings.json"; done
 O="exec --skip-permissions-unsafe -m custom:stub-model"
