@@ -6,6 +6,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from sessiond.cli import main
 from sessiond.clock import now_ms
 from sessiond.endpoint.server import Running, accounts, erase, invites, keeping, tokens, usage
 from sessiond.endpoint.server.decision import Sender
+from sessiond.endpoint.server.limits import check_quota
 from sessiond.endpoint.server.push import PushRequest, apply
+from sessiond.endpoint.server.results import ItemError
+from sessiond.endpoint.server.state import Quota
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.tokens import ADMIN, Access
 from sessiond.endpoint.wire import Limits
@@ -214,3 +218,14 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["serve", "user", "set", "ada", *data]) == 78
     assert main(["serve", "user", "list", *data]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ada       none       0 B   none     -"
+
+
+
+@pytest.mark.parametrize(
+    ("left", "reserve", "fits"), [(10, False, True), (9, False, False), (13, True, True), (12, True, False)]
+)
+def test_a_quota_can_be_used_up_to_its_last_byte(left: int, reserve: bool, fits: bool) -> None:
+    """What is reserved for records is left to them."""
+    with nullcontext() if fits else pytest.raises(ItemError, match="the quota of ada is used up"):
+        check_quota(Quota(left=left, reserve=3, name="the quota of ada"), 10, reserve=reserve)
+    check_quota(Quota(left=None, reserve=3), 1 << 62, reserve=True)

@@ -108,6 +108,16 @@ def test_lines_are_decoded_before_the_turn_to_write(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_is_sent_again_is_compared_before_the_turn_to_write(store: SqliteStore) -> None:
+    """Whatever other lines are between. Of what was not stored before, nothing is known yet."""
+    again, other = append(0, b"x"), append(0, b"y", stream="b")
+    assert said(push(store, again, other)) == ["stored"] * 2
+    request = PushRequest(store, Limits(), sender())
+    lines = [record(), again, {"op": "nothing"}, append(0, b"z", stream="b"), append(1, b"new"), other]
+    request.prepare([msgspec.json.encode(line) for line in lines])
+    assert [getattr(line, "held", "bad") for line in request.decoded.lines] == [None, True, "bad", False, None, True]
+
+
 def test_lines_that_take_too_long_are_left_for_another_push(store: SqliteStore) -> None:
     """The bound holds for any kind of line. The first line is always stored, so each push makes progress."""
     seconds = iter(range(100))
