@@ -15,6 +15,7 @@ from test_crossed_restores import diverge, generations
 from test_safety import SECRET, World, content, lines
 
 from sessiond.daemon.confirmation import RETRY_SECONDS
+from sessiond.endpoint import read_client
 from sessiond.endpoint.server import tokens
 from sessiond.privacy import Masking, Terms
 from sessiond.redact.policy import Policy
@@ -113,8 +114,9 @@ def test_of_bytes_that_differ_from_the_start_nothing_is_safe(world: World) -> No
     assert world.counts().lost_bytes == size
 
 
-def test_the_comparison_pauses_after_each_request(world: World) -> None:
+def test_the_comparison_pauses_after_each_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two of them the upload thread pushes what was captured meanwhile."""
+    monkeypatch.setattr(read_client, "PIECE", 200)
     world.settle_at("first", lines(3))
     doubt(world)
     harness = world.harness
@@ -122,6 +124,7 @@ def test_the_comparison_pauses_after_each_request(world: World) -> None:
     while harness.confirmation.step():
         after.append(len(harness.transport.requests) - before)
     assert after[0] == 1
+    assert after[-1] >= len(world.harness.held(SESSION)) // 200
     assert all(later - earlier <= 1 for earlier, later in pairwise(after))
     assert world.state() is State.SAFE
 
