@@ -220,7 +220,6 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.splitlines()[1] == "ada       none       0 B   none     -"
 
 
-
 @pytest.mark.parametrize(
     ("left", "reserve", "fits"), [(10, False, True), (9, False, False), (13, True, True), (12, True, False)]
 )

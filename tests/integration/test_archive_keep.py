@@ -29,6 +29,7 @@ from sessiond.endpoint.server.lock import StoreLock
 from sessiond.errors import AlreadyRunning, Unreachable
 from sessiond.spool.archive_file import ARCHIVE_KEEP
 from sessiond.status import read_status
+from support.clock import ManualClock
 from support.harness import CLAUDE, SESSION, TOKEN, claude
 
 OTHER = SESSION[:-1] + "9"
@@ -172,20 +173,19 @@ def test_the_daemon_removes_old_sessions(world: World, monkeypatch: pytest.Monke
     assert not harness.spool.connection.execute(*acknowledged).fetchall()
 
 
-def test_old_sessions_are_searched_once_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_sessions_are_searched_once_an_hour(world: World) -> None:
     """Whether there are any is asked after each push."""
     copy_archive(world)
-    now, spool = [5_000.0], world.harness.spool
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    found = ArchiveKeep(spool, world.harness.state, "1d")
+    clock, spool = ManualClock(), world.harness.spool
+    found = ArchiveKeep(spool, world.harness.state, "1d", clock)
     spool.connection.execute("UPDATE archived SET active_ms = active_ms + 1000000000000")
     assert not found.wants_archive()
     spool.connection.execute("UPDATE archived SET active_ms = active_ms - 1000000000000")
-    now[0] += archive_keep.EACH_SECONDS - 1
+    clock.advance(archive_keep.EACH_SECONDS - 1)
     assert not found.wants_archive()
-    now[0] += 1
+    clock.advance(1)
     assert found.wants_archive()
-    assert not ArchiveKeep(spool, world.harness.state, "all").wants_archive()
+    assert not ArchiveKeep(spool, world.harness.state, "all", clock).wants_archive()
 
 
 def test_nothing_is_removed_while_the_archive_is_the_endpoint(world: World) -> None:
