@@ -49,7 +49,7 @@ HARMLESS: dict[str, str] = {
     "upload/binding.py::bind: context.attempts = 0 => context.attempts = 1": (
         "the number only makes the name of the next batch; both sides accept the names of all LOST_ANSWERS attempts"
     ),
-    "upload/items.py::decode_text: return None => pass": "the end of the function is next, and returns None as well",
+    "upload/items.py::_text: return None => pass": "the end of the function is next, and returns None as well",
     "upload/__init__.py::_limit_unpacked: if count == 0 or length <= limit => if count == 1 or length <= limit": (
         "a segment has at most CHUNK bytes, a part of UNPACKED: the first one always fits, and the second one as well"
     ),

@@ -120,7 +120,7 @@ CAPTURE: list[Named] = [
     Named(
         "the endpoint's word on an offset is believed unseen",
         "ingest/reconcile.py",
-        "return position >= remote.length and running.hexdigest() == remote.sha256",
+        "return digest_like(remote, masked()) == known_digest(remote) and position >= remote.length",
         "return position >= remote.length",
     ),
     Named(

@@ -42,6 +42,7 @@ from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.transfer import Transfer
 from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
+from sessiond.upload.digests import PushDigests
 from sessiond.upload.forgotten import learn_forgotten
 from support.clock import NOW_MS as NOW_MS
 from support.clock import ManualClock
@@ -182,6 +183,7 @@ class DaemonHarness:
             reader=self.client,
             digest=self.ingesting.digest,
             clock=self.clock,
+            stream_digests=PushDigests(self.spool),
             machine_id=self.machine_id,
             device_id=device.device_id,
             address=self.address,

@@ -330,7 +330,20 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         fate=st.sampled_from(
-            ["acked", "ack lost", "down", "429", "401", "html", "halved", "lies", "lying offsets", "415", "501"]
+            [
+                "acked",
+                "ack lost",
+                "down",
+                "429",
+                "401",
+                "html",
+                "halved",
+                "lies",
+                "disputes",
+                "lying offsets",
+                "415",
+                "501",
+            ]
         )
     )
     def push(self, fate: str) -> None:
@@ -731,6 +744,20 @@ def _lies(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.R
     return _answer(request, results)
 
 
+def _disputes(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Accept no append, and say that it has as many bytes before it as the client believes, but others."""
+    if request.url.path != "/v1/push":
+        return send()
+    results: list[dict[str, object]] = []
+    for line in map(msgspec.json.decode, _lines(request)):
+        problem: dict[str, object] = {"type": "stale", "title": "no", "revision": 5}
+        if line["op"] == "append":
+            at = {"generation": line["generation"], "offset": line["offset"], "after": "0" * 64}
+            problem = {"type": "offset-mismatch", "title": "no", **at}
+        results.append({"status": "problem", "problem": problem})
+    return _answer(request, results)
+
+
 def _lying_offsets(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
     """Report digests of other bytes, and fewer of them than there are."""
     answer = send()
@@ -738,8 +765,8 @@ def _lying_offsets(request: httpx.Request, send: Callable[[], httpx.Response]) -
         return answer
     positions = msgspec.json.decode(answer.read())
     for each in positions["streams"]:
-        if each["sha256"] is not None:
-            each |= {"sha256": "0" * 64, "length": each["length"] // 2}
+        if each["generation"] is not None:
+            each |= {"after": "0" * 64, "length": each["length"] // 2}
     content = httpx.ByteStream(msgspec.json.encode(positions))
     return httpx.Response(200, headers={"content-type": "application/json"}, stream=content)
 
@@ -752,6 +779,7 @@ FATES: dict[str, Callable[..., httpx.Response]] = {
     "html": _status(200, "<html>", "text/html"),
     "halved": _halved,
     "lies": _lies,
+    "disputes": _disputes,
     "lying offsets": _lying_offsets,
     "415": _no_dictionary(415),
     "501": _no_dictionary(501),

@@ -208,11 +208,11 @@ class _Verifier:
     def _compare(self, location: Location, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> Iterator[int]:
         """Compare the bytes of a file with the endpoint's digests; iterate the rows of its streams."""
 
-        def remote(stream: StreamState) -> str | None:
+        def remote(stream: StreamState) -> wire.RemotePosition | None:
             found = digests.get(stream.id)
             if found is None or (found[1].generation, found[1].length) != (stream.generation, stream.folded):
                 return None
-            return found[1].sha256
+            return found[1]
 
         def fetch(stream: StreamState) -> Iterator[bytes]:
             claim = digests[stream.id][0]

@@ -30,6 +30,7 @@ from sessiond.ingest.backlog import can_catch_up
 from sessiond.logs import log
 from sessiond.restored import RestoredSessions
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
+from sessiond.upload.digests import PushDigests
 from sessiond.upload.forgotten import learn_forgotten
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Pusher:
             spool=spool,
             client=self.retrying,
             reader=self.client,
+            stream_digests=PushDigests(spool),
             machine_id=resources.machine_id,
             device_id=resources.device.device_id,
             restored=RestoredSessions(resources.directory),

@@ -92,7 +92,7 @@ class Client:
 
     def offsets(self, machine_id: str, streams: Sequence[wire.StreamKey]) -> list[wire.RemotePosition | None]:
         """Return the endpoint's positions in streams; None for one that can't be decoded. Raises: EndpointError."""
-        request = wire.OffsetsRequest(machine_id=machine_id, streams=list(streams))
+        request = wire.OffsetsRequest(machine_id=machine_id, streams=list(streams), after=True)
         answer = self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(request))
         positions = [items.decode_position(each) for each in answer.streams]
         if len(positions) != len(streams) or any(

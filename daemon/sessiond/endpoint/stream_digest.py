@@ -8,7 +8,10 @@ It depends on the bytes alone, and not on how they were appended.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
+
+from sessiond.endpoint.wire import RemotePosition
 
 FEATURE = "after"
 """The feature of an endpoint that returns stream digests."""
@@ -48,3 +51,16 @@ class StreamDigest:
     def copy(self) -> StreamDigest:
         """Return a digest that can be continued separately."""
         return StreamDigest(self.length, self.chain, self.rest)
+
+
+def known_digest(remote: RemotePosition) -> str | None:
+    """Return the digest that an endpoint sent: a stream digest, or the SHA-256 of one that knows none."""
+    return remote.sha256 if remote.after is None else remote.after
+
+
+def digest_like(remote: RemotePosition, parts: Iterable[bytes]) -> str:
+    """Return the digest of bytes, of the same kind as `known_digest`."""
+    running = sha256() if remote.after is None else StreamDigest()
+    for part in parts:
+        running.update(part)
+    return running.hexdigest()

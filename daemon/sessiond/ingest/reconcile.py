@@ -7,10 +7,10 @@ outbox that the endpoint refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
-from hashlib import sha256
 
+from sessiond.endpoint.stream_digest import digest_like, known_digest
 from sessiond.endpoint.wire import RemotePosition
 from sessiond.errors import Torn
 from sessiond.ingest import reconcile_plan as plan
@@ -84,13 +84,17 @@ def _same(context: IngestContext, stream: StreamState, content: Content, remote:
     """Return whether the endpoint holds our first bytes, masked as we would send them."""
     if remote.length > stream.folded:
         return False
-    running, position = sha256(), 0
-    for chunk in read_extents(content, context.spool.catalog.extents(stream.id)):
-        if position >= remote.length:
-            break
-        running.update(mask_chunk(context.masking, chunk, path).data[: remote.length - position])
-        position = chunk.end
-    return position >= remote.length and running.hexdigest() == remote.sha256
+    position = 0
+
+    def masked() -> Iterator[bytes]:
+        nonlocal position
+        for chunk in read_extents(content, context.spool.catalog.extents(stream.id)):
+            if position >= remote.length:
+                return
+            yield mask_chunk(context.masking, chunk, path).data[: remote.length - position]
+            position = chunk.end
+
+    return digest_like(remote, masked()) == known_digest(remote) and position >= remote.length
 
 
 def _apply(spool: Spool, stream: StreamState, actions: Iterable[Action], now_ms: int) -> None:

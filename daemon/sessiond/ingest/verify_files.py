@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from hashlib import sha256
 
 import msgspec
 
+from sessiond.endpoint.stream_digest import digest_like, known_digest
+from sessiond.endpoint.wire import RemotePosition
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import Location, ReadContext
@@ -91,12 +92,12 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
     def compare(
         self,
         location: Location,
-        remote: Callable[[StreamState], str | None],
+        remote: Callable[[StreamState], RemotePosition | None],
         fetch: Callable[[StreamState], Iterator[bytes]],
     ) -> Iterator[tuple[int, bool]]:
         """Read a file and compare it with the endpoint; yield (row of the stream, whether the bytes are equal).
 
-        `remote` returns the SHA-256 of what the endpoint has of a stream, and `fetch` its bytes. These are fetched if
+        `remote` returns the endpoint's position in a stream, and `fetch` its bytes. These are fetched if
         the digests differ: the stream may have been masked by other rules. Only streams are compared of which the
         endpoint acknowledged everything.
 
@@ -113,17 +114,25 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
                 held = remote(stream)
                 if held is None or stream.skipped is not None or stream.acked != stream.folded:
                     continue
-                digest = self._digest(stream, source.content, location.path)
+                digest = self._digest(stream, source.content, location.path, held)
                 if digest is not None:
-                    yield stream.id, digest == held or self._same_but_masked(stream, source.content, fetch(stream))
+                    yield (
+                        stream.id,
+                        digest == known_digest(held) or self._same_but_masked(stream, source.content, fetch(stream)),
+                    )
 
-    def _digest(self, stream: StreamState, content: Content, path: str) -> str | None:
-        """Return the SHA-256 of a stream's bytes as they are sent; None if the file has other bytes by now."""
-        running, end = sha256(), 0
-        for chunk in read_extents(content, self.spool.catalog.extents(stream.id)):
-            running.update(mask_chunk(self.masking, chunk, path).data)
-            end = chunk.end
-        return running.hexdigest() if end == stream.folded else None
+    def _digest(self, stream: StreamState, content: Content, path: str, held: RemotePosition) -> str | None:
+        """Return the digest of a stream's bytes as they are sent; None if the file has other bytes by now."""
+        end = 0
+
+        def masked() -> Iterator[bytes]:
+            nonlocal end
+            for chunk in read_extents(content, self.spool.catalog.extents(stream.id)):
+                yield mask_chunk(self.masking, chunk, path).data
+                end = chunk.end
+
+        digest = digest_like(held, masked())
+        return digest if end == stream.folded else None
 
     def _same_but_masked(self, stream: StreamState, content: Content, parts: Iterator[bytes]) -> bool:
         """Return whether the endpoint's bytes differ from the file's only where they are masked."""

@@ -74,7 +74,7 @@ class PrivacyOps(Folds):
                 self._db.execute(
                     "DELETE FROM mark WHERE path = ? AND native_id = ?", (container, os.fsdecode(native_id))
                 )
-        for table in ("segment", "extent", "file", "page", "acknowledged"):
+        for table in ("segment", "extent", "file", "page", "acknowledged", "pushed_digest"):
             self._db.execute(f"DELETE FROM {table} WHERE stream IN {streams}", (session,))
         self._db.execute("DELETE FROM mention WHERE session = ?", (session,))
         self._db.execute("DELETE FROM stream WHERE session = ?", (session,))

@@ -264,6 +264,17 @@ MIGRATIONS = (
         WHERE skipped IS NULL AND (waiting > 0 OR queued != folded OR acked != folded OR gap_from IS NOT NULL
             OR held IS NOT NULL OR NOT known OR lost > 0);
     """,
+    """
+    -- Digests of what the endpoint acknowledged of streams: see pushed_digests.py. `rest` has up to 1,023 of its bytes.
+    CREATE TABLE pushed_digest (
+        number INTEGER PRIMARY KEY,           -- higher for what was pushed later
+        stream INTEGER NOT NULL UNIQUE,
+        generation INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        chain BLOB NOT NULL,
+        rest BLOB NOT NULL
+    );
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

@@ -11,6 +11,7 @@ import msgspec
 from sessiond import zstd
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
+from sessiond.endpoint.stream_digest import digest_like, known_digest
 from sessiond.errors import NotFound
 from sessiond.privacy import Masking
 from sessiond.spool.archived import ArchivedSession, CopiedStream
@@ -58,8 +59,8 @@ class StreamReader:
         self._masking = masking
 
     def digest(self, copy: StreamCopy, generation: int, length: int) -> str:
-        """Return the SHA-256 of the first `length` masked bytes of a generation."""
-        return _digest(self._masked(copy, generation, 0, length))
+        """Return the digest of the first `length` masked bytes of a generation, as the endpoint computes it."""
+        return digest_like(copy.remote, self._masked(copy, generation, 0, length))
 
     def pushes(self, copy: StreamCopy) -> Iterator[wire.Push]:
         """Iterate over the lines that complete the stream at the endpoint.
@@ -119,13 +120,13 @@ class StreamReader:
         """
         remote, ours = copy.remote, self.digest(copy, generation, length)
         if (generation + shift, length) == (remote.generation, remote.length):
-            return remote.sha256 == ours
+            return known_digest(remote) == ours
         session = copy.session
         try:
             held = self._endpoint.stream(
                 session.machine_id, session.session, copy.name, generation=generation + shift, end=length
             )
-            return _digest(held) == ours
+            return digest_like(remote, held) == ours
         except NotFound:
             return length == 0
 
@@ -134,7 +135,7 @@ class StreamReader:
         remote, current = copy.remote, copy.current
         number = current.generation + copy.shift
         if (remote.generation, remote.length) == (number, current.length):
-            return remote.sha256 == self.digest(copy, current.generation, current.length)
+            return known_digest(remote) == self.digest(copy, current.generation, current.length)
         went_on = remote.generation is not None and remote.generation >= number and not copy.shift
         return went_on and self._agree(copy, current.generation, current.length)
 
@@ -206,10 +207,3 @@ def _by_records(parts: Iterable[bytes]) -> Iterator[bytes]:
             rest += part
     if rest:
         yield rest
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    running = hashlib.sha256()
-    for part in parts:
-        running.update(part)
-    return running.hexdigest()

@@ -5,6 +5,7 @@
     context.py   what uploading works with, and names of batches
     binding.py   which endpoint answers
     items.py     items of the outbox as lines of a push
+    digests.py   the digests of streams in these lines
     settle.py    the endpoint's results, applied in one transaction
 """
 
@@ -164,5 +165,6 @@ def _weigh(item: Item) -> int:
 
 def _prepare(context: UploadContext, items: Sequence[Item]) -> tuple[list[wire.Push], str]:
     """Return the lines of a push and its name."""
+    context.stream_digests.begin()
     with context.spool.reading():
         return [to_push(context, item) for item in items], next_batch_name(context)

@@ -17,6 +17,7 @@ from sessiond.restored import RestoredSessions
 from sessiond.spool import Spool
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.spool.safety import LAST_BATCH
+from sessiond.upload.digests import PushDigests
 
 RUNS = "batch.runs"
 """Meta key: the ids of the last runs of the daemon, the newest first."""
@@ -73,6 +74,8 @@ class UploadContext(msgspec.Struct, kw_only=True):
     """Pushes to the endpoint."""
     reader: ReadClient
     """Reads from the endpoint and erases there, over the same connection."""
+    stream_digests: PushDigests
+    """The stream digests of the segments that are pushed."""
     machine_id: str
     device_id: UUID
     digest: Digest

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from msgspec import UNSET
+
 from sessiond import zstd
 from sessiond.endpoint import wire
 from sessiond.endpoint.origin import Origin
+from sessiond.endpoint.stream_digest import FEATURE
 from sessiond.errors import SpoolDamaged
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload.context import Item, UploadContext
@@ -36,6 +39,7 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
         )
     if item.data is None:
         assert item.keep is not None
+        context.stream_digests.begin_generation(item)
         return wire.PushGeneration(
             machine_id=context.machine_id,
             session=item.session,
@@ -43,6 +47,7 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
             generation=item.generation,
             previous=item.previous,
             keep=item.keep,
+            after=None if FEATURE in context.client.features else UNSET,
         )
     return _append(context, item, item.data)
 
@@ -53,7 +58,9 @@ def _origin(context: UploadContext, item: SessionState) -> Origin | None:
 
 
 def _append(context: UploadContext, item: Segment, frame: bytes) -> wire.PushAppend:
-    text = decode_text(item, frame) if item.length <= MAX_TEXT else None
+    knows_digests = FEATURE in context.client.features
+    plain = decode(item, frame) if knows_digests or item.length <= MAX_TEXT else b""
+    text = _text(plain) if item.length <= MAX_TEXT else None
     return wire.PushAppend(
         machine_id=context.machine_id,
         session=item.session,
@@ -65,17 +72,20 @@ def _append(context: UploadContext, item: Segment, frame: bytes) -> wire.PushApp
         data=base64.b64encode(frame).decode() if text is None else text,
         encoding="zstd" if text is None else "text",
         media_type=item.media_type,
+        after=context.stream_digests.append(item, plain) if knows_digests else UNSET,
     )
 
 
-def decode_text(item: Segment, frame: bytes) -> str | None:
-    """Return a segment's text, or None if it is not UTF-8.
-
-    Raises: SpoolDamaged if the frame does not decompress to what was stored.
-    """
+def decode(item: Segment, frame: bytes) -> bytes:
+    """Return a segment's bytes. Raises: SpoolDamaged if the frame does not decompress to what was stored."""
     try:
-        return zstd.decompress(frame, item.length).decode()
+        return zstd.decompress(frame, item.length)
     except zstd.Undecodable as error:
         raise SpoolDamaged(f"the spool is damaged: a segment in it can't be decompressed: {error}") from error
+
+
+def _text(plain: bytes) -> str | None:
+    try:
+        return plain.decode()
     except UnicodeDecodeError:
         return None

@@ -12,7 +12,7 @@ from sessiond.spool.forgotten import REASON
 from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload.binding import store_batch
 from sessiond.upload.context import BatchResult, Item, UploadContext, session_of
-from sessiond.upload.items import decode_text
+from sessiond.upload.items import decode
 
 
 class Outcome(Enum):
@@ -63,8 +63,7 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
             else:
                 segments += 1
                 size += item.length
-                if result.status == "duplicate":
-                    _forget_position(context, item)
+                _keep_digest(context, item, result)
         healed += outcomes[Outcome.HEALED]
         full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
         restored = store_batch(context, answer.batch, answer.previous)
@@ -118,6 +117,14 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
             context.spool.catalog.set_unknown(stream.id)
             found += 1
     return found
+
+
+def _keep_digest(context: UploadContext, item: Segment, result: wire.Result) -> None:
+    """Store the digest of the stream up to the end of a segment that the endpoint has."""
+    if result.status == "duplicate":
+        _forget_position(context, item)
+    else:
+        context.stream_digests.acknowledge(item)
 
 
 def _forget_position(context: UploadContext, item: Segment) -> None:
@@ -183,12 +190,15 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
         park(context, item, f"the endpoint's generation {problem.generation} exceeds the allowed range")
         return Outcome.PARKED
     if problem.type in ("offset-mismatch", "no-generation"):
+        if (problem.generation, problem.offset) == (item.generation, item.offset) and item.data is not None:
+            # It has as many bytes as this spool believes, but others: the digest in the line differs.
+            context.spool.catalog.distrust(item.stream_id)
         context.spool.catalog.set_remote_position(item.stream_id, _position(item, problem))
         return Outcome.HEALED
     if problem.type == "invalid" and item.data is not None:
         # Our own disk may have damaged the segment. Then SpoolDamaged is raised here, the spool is rebuilt, and the
         # bytes are read from the tool's file again. Parking the segment would lose them.
-        decode_text(item, item.data)
+        decode(item, item.data)
     park(context, item, problem.detail or problem.title)
     return Outcome.PARKED
 
@@ -200,6 +210,7 @@ def _position(item: Segment, problem: wire.Problem) -> wire.RemotePosition:
         generation=problem.generation,
         length=problem.offset or 0,
         sha256=problem.sha256,
+        after=problem.after,
     )
 
 

@@ -14,18 +14,20 @@ from sessiond.endpoint.wire import PushAppend
 class AppendPayload:
     """The bytes of a segment. Their length and digest match those of the line."""
 
-    __slots__ = ("_frame", "_plain", "length", "sha256")
+    __slots__ = ("_frame", "_plain", "length")
 
     def __init__(self, plain: bytes, frame: bytes | None = None) -> None:
         self.length = len(plain)
-        self.sha256 = hashlib.sha256(plain)
-        """The hash of the decoded bytes. Where the line carries a frame, it is not the digest in the line."""
         self._plain = plain
         self._frame = frame
 
     def plain(self) -> bytes:
         """Return the decoded bytes."""
         return self._plain
+
+    def sha256(self) -> hashlib._Hash:
+        """Return the hash of the decoded bytes. Where the line carries a frame, it is not the digest in the line."""
+        return hashlib.sha256(self._plain)
 
     def wire_size(self) -> int:
         """Return the number of bytes as sent, before Base64."""
@@ -50,7 +52,7 @@ def unpack(item: PushAppend, limit: int) -> AppendPayload:
         raise ItemError("too-large", f"a segment may have {limit} bytes")
     if item.encoding == "text":
         payload = AppendPayload(item.data.encode())
-        digest = payload.sha256.hexdigest()
+        digest = payload.sha256().hexdigest()
     else:
         try:
             frame = base64.b64decode(item.data, validate=True)

@@ -120,6 +120,6 @@ def _follow(digests: KnownDigests, number: int, generation: GenerationState) -> 
             payload = tail.payload
             data = payload.plain() if payload.length <= MAX_FOLLOWED else b""
             found = digests.sha256.extend(
-                number, generation.generation, tail.start, payload.length, payload.sha256, data
+                number, generation.generation, tail.start, payload.length, payload.sha256(), data
             )
             generation.sha256 = found or None

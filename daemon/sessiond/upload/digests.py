@@ -1,0 +1,64 @@
+"""The stream digests of a push: continued from what the endpoint acknowledged, stored once it acknowledges more.
+
+They are computed from the very bytes that are pushed, and not from the tool's file, which may be masked otherwise by
+now. Where one is not known, the append is pushed without it.
+"""
+
+from __future__ import annotations
+
+from sessiond.endpoint.stream_digest import StreamDigest
+from sessiond.spool import Spool
+from sessiond.spool.pushed_digests import PushedDigests
+from sessiond.spool.rows import Segment
+
+
+class PushDigests:
+    """The digests of one push after another. `prepare` is called for each segment of a push, in order."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._stored = PushedDigests(spool.connection)
+        self._ends: dict[int, tuple[int, StreamDigest] | None] = {}
+        """By stream: the generation, and the digest after the last prepared segment; None: not known."""
+        self._after: dict[int, tuple[int, StreamDigest]] = {}
+        """The same by segment, where it is known."""
+
+    def begin(self) -> None:
+        """Begin another push. What was prepared and not acknowledged is forgotten."""
+        self._ends.clear()
+        self._after.clear()
+
+    def begin_generation(self, item: Segment) -> None:
+        """Continue with a new generation, which has the first `keep` bytes of the previous one."""
+        known = self._end(item.stream_id)
+        digest = StreamDigest() if not item.keep else None
+        if known is not None and item.keep and (known[0], known[1].length) == (item.previous, item.keep):
+            digest = known[1].copy()
+        self._set(item, digest)
+
+    def append(self, item: Segment, plain: bytes) -> str | None:
+        """Return the digest of the stream after a segment; None if it is not known."""
+        known, digest = self._end(item.stream_id), None
+        if item.generation == item.offset == 0:
+            digest = StreamDigest()
+        elif known is not None and (known[0], known[1].length) == (item.generation, item.offset):
+            digest = known[1].copy()
+        if digest is not None:
+            digest.update(plain)
+        self._set(item, digest)
+        return None if digest is None else digest.hexdigest()
+
+    def acknowledge(self, item: Segment) -> None:
+        """Store the digest after a segment that the endpoint has stored, in the transaction that settles it."""
+        after = self._after.get(item.id)
+        if after is not None:
+            self._stored.put(item.stream_id, *after)
+
+    def _end(self, stream: int) -> tuple[int, StreamDigest] | None:
+        if stream not in self._ends:
+            self._ends[stream] = self._stored.find(stream)
+        return self._ends[stream]
+
+    def _set(self, item: Segment, digest: StreamDigest | None) -> None:
+        self._ends[item.stream_id] = None if digest is None else (item.generation, digest)
+        if digest is not None:
+            self._after[item.id] = item.generation, digest
