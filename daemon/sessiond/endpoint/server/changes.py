@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 from sessiond.endpoint.erasure import ExpiredSession, ForgottenAnswer, ForgottenSession
-from sessiond.endpoint.server import machines, usage
+from sessiond.endpoint.server import machines, streams, usage
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.expired import list_expired
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
-from sessiond.endpoint.server.records import View, page
+from sessiond.endpoint.server.raw_sessions import RawChanges, raw_session
+from sessiond.endpoint.server.records import Held, Row, View, page
 from sessiond.endpoint.server.stream_state import SessionKey
 from sessiond.endpoint.server.tokens import READ, Access
-from sessiond.endpoint.wire import ChangesAnswer
 
 
 def advance(db: Database, changed: Iterable[SessionKey], held: Mapping[str, int]) -> dict[SessionKey, int]:
@@ -72,7 +73,7 @@ def latest_change(db: Database, user: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, limit: int) -> ChangesAnswer:
+def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, limit: int) -> RawChanges:
     """Return a page of the sessions that changed or were erased after `since`, in the order of their last change.
 
     Raises:
@@ -86,9 +87,13 @@ def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, li
         " AND change <= ? ORDER BY change LIMIT ?",
         (view.user, position, end, limit + 1),
     )
-    sessions, last = page(db, view, found, limit)
+
+    def held(rows: Sequence[Row]) -> Held:
+        return streams.current_in(db, view.user, rows[0][4], rows[-1][4])
+
+    sessions, last = page(found, limit, held, partial(raw_session, view))
     seen = end if last is None else int(last[4])
-    return ChangesAnswer(
+    return RawChanges(
         sessions=sessions,
         next=encode_token(AfterChange(endpoint, seen)),
         more=last is not None or end < latest,

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 import msgspec
 
+from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import AfterSession, UnknownPageToken, decode_token, encode_token
-from sessiond.endpoint.server.records import BRANCH, PLACE, TOOL, View, ascii_lower, page, unix_ms
+from sessiond.endpoint.server.records import (
+    BRANCH,
+    PLACE,
+    TOOL,
+    Held,
+    Row,
+    View,
+    ascii_lower,
+    page,
+    stored_session,
+    unix_ms,
+)
 from sessiond.endpoint.wire import SessionsAnswer
 
 
@@ -70,7 +84,11 @@ def list_sessions(
         " ORDER BY k.moment DESC, k.machine DESC, k.session DESC",
         (*values, limit + 1, view.user),
     )
-    sessions, last = page(db, view, found, limit)
+
+    def held(rows: Sequence[Row]) -> Held:
+        return streams.current_of(db, view.user, [row[:2] for row in rows])
+
+    sessions, last = page(found, limit, held, partial(stored_session, view))
     following = None
     if last is not None:
         machine, session, _, _, reached = last

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,11 @@ from sessiond.endpoint.wire import (
     StreamsAnswer,
 )
 from sessiond.session import Session
+
+Row = tuple[Any, ...]
+Held = dict[tuple[str, str], list[StreamLength]]
+"""The current generation and length of each stream, by machine and session."""
+T = TypeVar("T")
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,29 +156,33 @@ def get_session(db: Database, view: View, machine: str, session: str) -> StoredS
         "SELECT machine, session, revision, envelope FROM sessions WHERE user = ? AND machine = ? AND session = ?",
         (view.user, machine, session),
     ).fetchone()
-    return None if row is None else _stored(view, streams.current(db, view.user, machine, session), *row[1:4])
+    return None if row is None else stored_session(view, streams.current(db, view.user, machine, session), row)
 
 
 def page(
-    db: Database, view: View, found: Iterable[Any], limit: int
-) -> tuple[list[StoredSession], tuple[Any, ...] | None]:
+    found: Iterable[Row],
+    limit: int,
+    held_of: Callable[[Sequence[Row]], Held],
+    make: Callable[[list[StreamLength], Row], T],
+) -> tuple[list[T], Row | None]:
     """Return the sessions of a page, and the row of the last one if more follow.
 
-    A page ends after `limit` sessions or PAGE bytes, but has one session.
+    A row begins with machine, session, revision and envelope. `held_of` returns the streams of some rows, and `make`
+    a session from its streams and its row. A page ends after `limit` sessions or PAGE bytes, but has one session.
     """
-    sessions: list[StoredSession] = []
+    sessions: list[T] = []
     last, size = None, 0
     rows = iter(found)
     while block := list(islice(rows, BLOCK)):
-        held = streams.current_of(db, view.user, [row[:2] for row in block])
+        streams_of = held_of(block)
         for row in block:
             if len(sessions) == limit:
                 return sessions, last
-            stored = _stored(view, held.get((row[0], row[1]), []), *row[1:4])
-            size += len(row[3]) + sum(len(each.name.encode()) + _GENERATION_SIZE for each in stored.held)
+            held = streams_of.get((row[0], row[1]), [])
+            size += len(row[3]) + sum([len(each.name.encode()) + _GENERATION_SIZE for each in held])
             if sessions and size > PAGE:
                 return sessions, last
-            sessions.append(stored)
+            sessions.append(make(held, row))
             last = row
     return sessions, None
 
@@ -200,11 +209,12 @@ def list_streams(db: Database, user: str, machine: str, session: str, after: str
     return StreamsAnswer(streams=list(found.values()), next=None if following is None else encode_token(following))
 
 
-def _stored(view: View, held: list[StreamLength], session: str, number: int, envelope: bytes) -> StoredSession:
-    fields = _read_envelope.decode(envelope)
+def stored_session(view: View, held: list[StreamLength], row: Row) -> StoredSession:
+    """Return the session of a row, which begins as those of `page`, and has these streams."""
+    fields = _read_envelope.decode(row[3])
     return StoredSession(
         record=fields.record,
-        revision=number,
+        revision=row[2],
         device_id=fields.device_id if fields.device_id == view.device else None,
         parent=fields.parent,
         title=fields.title,

@@ -7,7 +7,7 @@ moves their frames there (offloader.py). This module finds the chunks, and readi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -124,10 +124,20 @@ def current_of(
         " (SELECT max(generation) FROM generations AS later WHERE later.stream = streams.stream) ORDER BY name",
         db.key_parameters([(user, machine, session) for machine, session in sessions]),
     )
-    found: dict[tuple[str, str], list[StreamLength]] = {}
-    for machine, session, name, generation, length in rows:
-        found.setdefault((machine, session), []).append(StreamLength(name=name, generation=generation, length=length))
-    return found
+    return _by_session(rows)
+
+
+def current_in(db: Database, user: str, first: int, last: int) -> dict[tuple[str, str], list[StreamLength]]:
+    """Return what `current_of` does, of the sessions from one position of the user's sequence of changes to another."""
+    rows = db.execute(
+        "SELECT sessions.machine, sessions.session, name, generation, length FROM sessions CROSS JOIN streams"
+        " CROSS JOIN generations WHERE sessions.user = ? AND change >= ? AND change <= ?"
+        " AND streams.user = sessions.user AND streams.machine = sessions.machine"
+        " AND streams.session = sessions.session AND generations.stream = streams.stream AND generation ="
+        " (SELECT max(generation) FROM generations AS later WHERE later.stream = streams.stream) ORDER BY change, name",
+        (user, first, last),
+    )
+    return _by_session(rows)
 
 
 def generations(
@@ -220,4 +230,11 @@ def pieces(db: Database, stream: int, generation: int, start: int, end: int) -> 
         for chunk_start, length, frame, at, size, name in rows:
             stored = Location(name, at, size) if name is not None else bytes(frame)
             found.append(Piece(int(length), stored, max(first - chunk_start, 0), min(stop - chunk_start, length)))
+    return found
+
+
+def _by_session(rows: Iterable[tuple[str, str, str, int, int]]) -> dict[tuple[str, str], list[StreamLength]]:
+    found: dict[tuple[str, str], list[StreamLength]] = {}
+    for machine, session, name, generation, length in rows:
+        found.setdefault((machine, session), []).append(StreamLength(name=name, generation=generation, length=length))
     return found
