@@ -22,6 +22,7 @@ from sessiond.ingest.history_document import DocumentLines
 from sessiond.ingest.pipeline import decode
 from sessiond.ingest.prompt_lines import read_prompts
 from sessiond.ingest.unit_facts import first_native_id, read_context
+from sessiond.line_ends import split_lines
 from sessiond.reader import Digest
 from sessiond.session import Fold
 from sessiond.sources import find_sources
@@ -98,7 +99,7 @@ def facts(source: Source, content: bytes) -> dict[str, Any]:
     """Return what is known of a session from its lines: the facts of its record, its side files and what `show` has."""
     fold, mentions = Fold(), set[str]()
     decode(source, content, fold, NOW_MS, mentions)
-    records = content.removesuffix(b"\n").split(b"\n")
+    records = list(split_lines(content.removesuffix(b"\n")))
     shown = [each.item for each in read_items(source, records)]
     return {
         "messages": list(fold.messages),
@@ -121,8 +122,11 @@ def test_lines_are_understood_whatever_surrounds_the_records(name: str, change: 
 
 
 def with_letters(content: bytes) -> bytes:
-    """Add letters of several scripts, whose two bytes in UTF-16 are both in use, to each text that has a space."""
-    return re.sub(rb"(?<=[a-z]) (?=[a-z])", " ткань ą ůk 織る, ".encode(), content)
+    """Add letters of several scripts, whose two bytes in UTF-16 are both in use, to each text that has a space.
+
+    Some of these bytes are that of a newline.
+    """
+    return re.sub(rb"(?<=[a-z]) (?=[a-z])", " ткань ą ůk 織る, ਕੱਪੜਾ વણાટ Ċਊ, ".encode(), content)
 
 
 @pytest.mark.parametrize("change", [in_utf_16, in_utf_16_big_endian])

@@ -68,7 +68,7 @@ CAPTURE: list[Named] = [
     Named(
         "half a line is read as a line",
         "ingest/line_reader.py",
-        'cut = data.rfind(b"\\n") + 1',
+        "cut = find_last_end(descriptor, offset, data)",
         "cut = len(data)",
     ),
     Named(
@@ -202,9 +202,16 @@ CAPTURE: list[Named] = [
     Named(
         "lines end at U+2028 too",
         "ingest/pipeline.py",
-        'for line in _views(data) if source.views else data.split(b"\\n"):',
+        'for line in _views(data) if source.views and b"\\0" not in data else split_lines(data):',
         'for line in [text.encode("utf-8", "replace") for text in data.decode("utf-8", "replace").splitlines()]:',
         (*SOURCES, *CORE),
+    ),
+    Named(
+        "a letter of UTF-16 ends a line",
+        "line_ends.py",
+        '    if before.endswith(b"\\0") and (not after or after.startswith(b"\\0")):',
+        '    if before.endswith(b"\\0"):',
+        (["tests/unit/test_line_ends.py"],),
     ),
     Named(
         "a damaged record ends the look",

@@ -19,6 +19,7 @@ from sessiond.ingest.line_reader import (
     read_lines,
     read_records,
 )
+from sessiond.line_ends import find_end
 from sessiond.reader import CHUNK, PROBE, Checkpoint, Chunk, Digest, Extent, pread, probe, unchanged_prefix
 
 
@@ -169,7 +170,7 @@ class Lines:
     def following(self, offset: int) -> bytes:
         """Return the bytes of a record after one of its pieces."""
         data = pread(self._descriptor, min(CONTEXT, self.size - offset), offset)
-        return data[: data.find(b"\n") + 1 or None]
+        return data[: find_end(self._descriptor, offset, data) or None]
 
     def unchanged_prefix(self, extents: Sequence[Extent]) -> int:
         """Return how many bytes are unchanged: read everything that was captured and compare the digests."""

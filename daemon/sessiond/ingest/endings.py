@@ -14,6 +14,7 @@ import msgspec
 
 from sessiond.decoding import json_decoder
 from sessiond.ingest.line_reader import Newlines, skip_hole
+from sessiond.line_ends import find_end
 from sessiond.reader import CHUNK, PROBE, Digest, pread
 from sessiond.spool import Spool
 
@@ -178,11 +179,11 @@ class FileEndings(Newlines):
             self._count(search, len(data))
             if search.hole is None and (zero := data.find(b"\0")) >= 0:
                 search.hole = position + zero
-            found = data.find(b"\n")
-            if found >= 0:
-                self._remember(search, position + found)  # this scan or the next may ask for the record again
+            end = find_end(descriptor, position, data)
+            if end:
+                self._remember(search, position + end - 1)  # this scan or the next may ask for the record again
                 self.unended = 0
-                return position + found + 1
+                return position + end
             position += len(data)
         self._remember(search, position)
         return None

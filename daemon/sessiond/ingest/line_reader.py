@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Generator, Iterator
 
+from sessiond.line_ends import find_end, find_last_end, is_end
 from sessiond.reader import CHUNK, Chunk, pread
 
 MAX_RECORD = 64 << 20
@@ -42,9 +43,9 @@ class Newlines:
         while offset < size:
             offset = skip_hole(descriptor, offset, size)
             data = pread(descriptor, min(CHUNK, size - offset), offset)
-            found = data.find(b"\n")
-            if found >= 0:
-                return offset + found + 1
+            end = find_end(descriptor, offset, data)
+            if end:
+                return offset + end
             offset += len(data)
         return None
 
@@ -115,7 +116,7 @@ def _find_records(
         searched = newlines.known(offset)
         if searched is None:
             data = pread(descriptor, min(CHUNK, size - offset), offset)
-            cut = data.rfind(b"\n") + 1
+            cut = find_last_end(descriptor, offset, data)
             if cut:
                 yield offset, offset + cut, data[:cut]
                 offset += cut
@@ -130,7 +131,7 @@ def _find_records(
 
 
 def _is_inside_record(descriptor: int, offset: int) -> bool:
-    return offset > 0 and pread(descriptor, 1, offset - 1) != b"\n"
+    return offset > 0 and not is_end(descriptor, offset)
 
 
 def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, None, int | None]:
@@ -140,7 +141,7 @@ def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, No
         # In one read, so that the piece and its context are of the same moment.
         window = pread(descriptor, min(size, offset + CHUNK + CONTEXT) - begin, begin)
         before, rest = window[: offset - begin], window[offset - begin :]
-        end = rest.find(b"\n") + 1
+        end = find_end(descriptor, offset, rest)
         if not end and len(rest) < CHUNK + CONTEXT:
             return None  # the tool has changed the record; what is left of it is one that is still being written
         last = 0 < end <= CHUNK
@@ -150,7 +151,7 @@ def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, No
             data=data,
             piece=True,
             last=last,
-            before=before[before.rfind(b"\n") + 1 :],
+            before=before[find_last_end(descriptor, begin, before) :],
             after=b"" if last else rest[CHUNK : end or None],
             record=_read_record(descriptor, offset + len(data)) if last else None,
         )
@@ -172,8 +173,8 @@ def _find_start(descriptor: int, end: int) -> int | None:
     low, position = max(0, end - MAX_RECORD), end - 1  # the newline at its own end is not the one before it
     while position > low:
         start = max(low, position - CHUNK)
-        newline = pread(descriptor, position - start, start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
+        previous = find_last_end(descriptor, start, pread(descriptor, position - start, start))
+        if previous:
+            return start + previous
         position = start
-    return None if low and pread(descriptor, 1, low - 1) != b"\n" else low
+    return None if low and not is_end(descriptor, low) else low

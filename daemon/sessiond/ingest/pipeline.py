@@ -18,6 +18,7 @@ from sessiond.ingest.line_reader import CONTEXT
 from sessiond.ingest.masked import mask_chunk, read_extents
 from sessiond.ingest.position import Queue, position_of, set_position
 from sessiond.ingest.prompt import first_prompt
+from sessiond.line_ends import split_lines
 from sessiond.reader import CHUNK, Chunk, Extent
 from sessiond.redact.policy import Masked
 from sessiond.session import USER, Entry, Fold
@@ -273,7 +274,7 @@ def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None)
                 fold.prompt = first_prompt(source, bytes(record), entry, memory)
         return entry
 
-    for line in _views(data) if source.views else data.split(b"\n"):
+    for line in _views(data) if source.views and b"\0" not in data else split_lines(data):
         if line:
             try:
                 entry = read(line, memory)
@@ -286,7 +287,7 @@ def _entries(source: Source, data: bytes, fold: Fold, mentions: set[str] | None)
 
 
 def _views(data: bytes) -> Iterator[bytes]:
-    """Split into lines without copying. splitlines() would also split at U+2028 and U+0085 inside strings."""
+    """Split into lines without copying."""
     whole, start, find = cast(bytes, memoryview(data)), 0, data.find
     while (end := find(b"\n", start)) >= 0:
         yield whole[start:end]

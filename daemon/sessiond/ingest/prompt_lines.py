@@ -13,6 +13,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Lines, SearchResult
 from sessiond.ingest.history_document import DocumentLines
 from sessiond.ingest.location import Index, Location
+from sessiond.line_ends import split_lines
 from sessiond.reader import Chunk, Digest, Extent, open_regular, read_document
 from sessiond.session import Entry, session_id
 from sessiond.sources.base import Kind, Root, Source
@@ -96,7 +97,7 @@ def read_prompts(source: Source, content: Lines | DocumentLines, start: int = 0)
             continue
         if chunk.piece:
             position = chunk.end - len(data)
-        for line in data.removesuffix(b"\n").split(b"\n"):
+        for line in split_lines(data.removesuffix(b"\n")):
             position += len(line) + 1
             if line.strip():
                 yield from _decode(source, line, position)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import Location
+from sessiond.line_ends import split_lines
 from sessiond.reader import open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import Memory, Source
@@ -73,6 +74,9 @@ def _lines(content: Content, offset: int, until: int | None, head: int | None = 
     for chunk in content.records(offset, until=until):
         if head is not None and chunk.offset > head:
             return
+        if b"\0" in chunk.data:
+            yield from filter(None, split_lines(chunk.data))
+            continue
         start = 0
         while start < len(chunk.data):
             end = chunk.data.find(b"\n", start)

@@ -25,6 +25,7 @@ from sessiond.ingest.history_document import DocumentLines, open_history
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
 from sessiond.ingest.unit_facts import outer_directory
+from sessiond.line_ends import split_lines
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
@@ -65,12 +66,11 @@ class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
 
     def records(self) -> Iterator[bytes]:
         """Iterate over its records, without newlines. The last one may still be written (rule 8)."""
-        pieces: list[bytes] = []
-        end = 0
+        pieces, end = list[bytes](), 0
         for chunk in self.content.chunks(0):
             end = chunk.end
             if not chunk.piece:
-                yield from chunk.data.removesuffix(b"\n").split(b"\n")
+                yield from split_lines(chunk.data.removesuffix(b"\n"))
                 continue
             pieces.append(chunk.data)
             if chunk.last:

@@ -11,6 +11,7 @@ from typing import NamedTuple, overload
 import msgspec
 from msgspec.structs import replace
 
+from sessiond.line_ends import join_lines
 from sessiond.session import Item, ItemKind, Media, Speaker, Usage
 from sessiond.sources.base import Memory, Source
 from sessiond.sources.damaged import DAMAGED, split_records
@@ -72,7 +73,7 @@ def read_items(
     continues are among them: see `merge`. A record that can't be decoded gives a note with its size.
     """
     memory = {} if memory is None else memory
-    for record in records:
+    for record in join_lines(records):
         place = Place(offset, len(record))
         offset += len(record) + 1
         if record.strip():
