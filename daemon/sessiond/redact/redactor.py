@@ -23,6 +23,7 @@ from sessiond.redact.repeats import fold
 from sessiond.redact.rules import Rule, RuleSet, load_rules, merge_rules
 from sessiond.redact.scanner import make_scanner
 from sessiond.redact.sight import KEYWORD_REACH
+from sessiond.redact.utf16 import byte_orders, find_regions, put_back, to_narrow
 from sessiond.redact.values import identify
 from sessiond.redact.wrapped import Fragment, fragments
 
@@ -81,6 +82,10 @@ class Redactor:
 
     def mask(self, data: bytes, path: str = "") -> Masked:
         """Cover the secrets in a run of whole records; `path` is where they come from, for rules about paths."""
+        wide = self._mask_utf_16(data, path)
+        return _joined(wide, self._mask_records(wide.data, path))
+
+    def _mask_records(self, data: bytes, path: str) -> Masked:
         detector = self._detector
         if detector is None or self._allowed_path(path):
             return Masked(data)
@@ -93,13 +98,27 @@ class Redactor:
 
     def mask_any(self, data: bytes, path: str = "") -> Masked:
         """Cover the secrets in a part of a file that may be binary; then, only text in it is searched."""
+        wide = self._mask_utf_16(data, path)
+        return _joined(wide, self._mask_parts(wide.data, path))
+
+    def _mask_parts(self, data: bytes, path: str) -> Masked:
         if not is_binary(data):
-            return self.mask(data, path)
+            return self._mask_records(data, path)
         runs = find_runs(data)
-        masked = self.mask(join_runs(data, runs), path)
+        masked = self._mask_records(join_runs(data, runs), path)
         if not masked.findings:
             return Masked(data)
         return Masked(replace_runs(data, runs, masked.data), place_findings(runs, masked.findings))
+
+    def _mask_utf_16(self, data: bytes, path: str) -> Masked:
+        """Cover the secrets in what is text in UTF-16, in whichever order of bytes."""
+        findings: tuple[Finding, ...] = ()
+        for at in byte_orders(data):
+            if regions := find_regions(data, at):
+                narrow = to_narrow(data, regions, at)
+                masked = put_back(data, regions, at, narrow, self.mask(narrow, path))
+                data, findings = masked.data, findings + masked.findings
+        return Masked(data, findings)
 
     def _mask(self, detector: Detector, data: bytes, path: str) -> Masked:
         """Cover the secrets in bytes that hold no long repeat."""
@@ -174,6 +193,11 @@ class Redactor:
 
     def _allowed_path(self, path: str) -> bool:
         return bool(path) and any(fnmatch.fnmatchcase(path, glob) for glob in self._policy.allow_paths)
+
+
+def _joined(wide: Masked, rest: Masked) -> Masked:
+    """Return the data of `rest`, which was made from that of `wide`, with the findings of both."""
+    return Masked(rest.data, tuple(sorted((*wide.findings, *rest.findings)))) if wide.findings else rest
 
 
 def _name_version(policy: Policy, rules: tuple[Rule, ...], wrapped: tuple[Fragment, ...]) -> str:

@@ -1,0 +1,72 @@
+"""Secrets in UTF-16 are masked as in UTF-8: in both orders of bytes, beside any letters, in pieces, in binary files."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessiond.redact import OVERLAP, Redactor
+from sessiond.redact.examples import expand
+from sessiond.redact.pieces import mask_piece
+
+TOKEN = expand("ghp_<A36>", 7)
+ORDERS = pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+TEXTS = pytest.mark.parametrize(
+    ("before", "secret", "after"),
+    [
+        ("", TOKEN, ""),
+        ('{"text":"export GH_TOKEN=', TOKEN, ' and more"}\n'),
+        ("令牌", TOKEN, "。请保密"),
+        ("ключ: ", TOKEN, "ткань"),
+        ("PS> $env:DB_PASSWORD = '", "Tr0ubß4dor織x9", "'\r\n"),
+    ],
+)
+
+
+@TEXTS
+@ORDERS
+def test_a_secret_is_masked_and_nothing_else(
+    stars: Redactor, encoding: str, before: str, secret: str, after: str
+) -> None:
+    text = (before + secret + after).encode(encoding)
+    masked = stars.mask(text)
+    assert masked.data.decode(encoding) == before + "*" * len(secret) + after
+    (finding,) = masked.findings
+    assert (finding.start // 2, finding.length) == (len(before), 2 * len(secret))
+    assert stars.mask(masked.data).data == masked.data
+
+
+@ORDERS
+def test_text_without_a_secret_stays(stars: Redactor, encoding: str) -> None:
+    text = "Weave ткань with 織る, and the pattern of ਕੱਪੜਾ at 10:00.\r\n".encode(encoding) * 40
+    assert stars.mask(text).data == text
+    assert stars.mask(b"\0" + text[:-1]).data == b"\0" + text[:-1]
+
+
+@ORDERS
+def test_a_string_in_a_binary_file_is_masked(stars: Redactor, encoding: str) -> None:
+    before, after = b"\x01\x02\x7f\xfe" * 99 + b"\x05", b"\xff\xf7\0\0" + b"\x90\x03" * 99
+    data = before + f"token {TOKEN} end".encode(encoding) + after
+    masked = stars.mask_any(data)
+    assert masked.data == before + f"token {'*' * len(TOKEN)} end".encode(encoding) + after
+
+
+@ORDERS
+def test_a_secret_is_masked_wherever_a_piece_is_cut(stars: Redactor, encoding: str) -> None:
+    filler = "The loom stands idle. 織る " * (OVERLAP // 40)
+    text = f"{filler}{TOKEN} {filler}".encode(encoding)
+    whole = stars.mask_any(text).data
+    assert TOKEN.encode(encoding) not in whole
+    middle = len(filler) * 2
+    for cut in (middle - 1, middle + 1, middle + 40, middle + 41):
+        first = mask_piece(stars, b"", text[:cut], text[cut : cut + OVERLAP])
+        second = mask_piece(stars, text[max(0, cut - OVERLAP) : cut], text[cut:], b"")
+        assert first.data + second.data == whole
+
+
+def test_a_secret_in_ascii_behind_text_in_utf_16_is_masked(stars: Redactor) -> None:
+    """A tool goes on in UTF-8 in a file that was saved in UTF-16."""
+    wide, narrow = f"one {TOKEN} ".encode("utf-16"), f'{{"text":"two {TOKEN} "}}\n'.encode()
+    masked = stars.mask(wide + narrow).data
+    assert masked == wide.replace(TOKEN.encode("utf-16-le"), "*".encode("utf-16-le") * len(TOKEN)) + narrow.replace(
+        TOKEN.encode(), b"*" * len(TOKEN)
+    )
