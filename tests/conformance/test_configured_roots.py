@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from os.path import isdir
 from pathlib import Path
 
 import pytest
 
+from conformance import engine
 from sessiond.config import Config, SourceSettings
+from sessiond.ingest import Index
 from sessiond.sources import find_further_homes, find_roots, find_sources
 from sessiond.sources.base import UserDirs
-from sessiond.sources.registry import configured_roots
+from sessiond.sources.registry import SHARED_DIRECTORIES, configured_roots
+from sessiond.watch.scan import scan
+from support.sample_tree import NAMES, build, built
 
 PROJECT = "projects/-home-u-app"
 
@@ -70,3 +75,39 @@ def test_a_second_directory_of_a_tool_is_suggested_until_it_is_covered(tmp_path:
     assert ("codex", str(tmp_path / ".codex-two")) in find_further_homes(Config(), environ)
     covered = Config(sources={"claude-code": SourceSettings(roots=[work])})
     assert [path for tool, path in find_further_homes(covered, environ) if tool == "claude-code"] == []
+
+
+def units(home: Path, config: Config, tool: str) -> set[str]:
+    """Return the paths of the units of a tool in a home."""
+    roots = find_roots(config, {"HOME": str(home)})
+    index = Index(roots)
+    paths = {path for source, root in roots if source.tool == tool for path, _ in scan(root)}
+    return {each.path for path in paths for each in index(path) if each.source.tool == tool}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_moved_directory_of_any_tool_is_read_at_each_level(name: str, tmp_path: Path) -> None:
+    """A second directory, a copy of one, and the home of an older machine: whatever variables the tool has."""
+    tool, home = name.split("/")[0], Path(build(name, tmp_path / "home"))
+    for folder in [each for each in home.iterdir() if each.is_dir() and each.name.startswith(".")]:
+        usual = {path for path in units(home, Config(), tool) if path.startswith(f"{folder}/")}
+        moves = [(f"old/{folder.name}", "old"), (f"old/{folder.name}", f"old/{folder.name}")]
+        if usual and folder.name not in SHARED_DIRECTORIES:
+            moves.append((f"{folder.name}-work", f"{folder.name}-work"))
+            moves.append(("copied", "copied"))
+        roots = [root.path for source, root in engine.roots(str(home)) if source.tool == tool and not root.only]
+        suggested = any(path.startswith(f"{folder}/") and isdir(path) for path in roots)
+        for moved, configured in moves if usual else ():
+            (home / "old").mkdir(exist_ok=True)
+            folder.rename(home / moved)
+            config = Config(sources={tool: SourceSettings(roots=[str(home / configured)])})
+            expected = {path.replace(f"{folder}/", f"{home}/{moved}/", 1) for path in usual}
+            assert expected <= units(home, config, tool), configured
+            if suggested and moved.endswith("-work"):
+                assert (tool, str(home / moved)) in find_further_homes(Config(), {"HOME": str(home)})
+            (home / moved).rename(folder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_directory_of_a_tool_is_taken_for_a_second_one(name: str) -> None:
+    assert find_further_homes(Config(), {"HOME": built(name)}) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from glob import escape as glob_escape
 from glob import glob
@@ -63,8 +63,9 @@ def keeps_side_files(config: Config, tool: str) -> bool:
 def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
     """Return the roots that a user means by a directory in the configuration.
 
-    It may be a root, the directory that one of the tool's variables names (another ~/.claude), or a whole home of an
-    older machine. Where its layout shows nothing, it is all of them.
+    It may be a root, a directory above one (another ~/.claude, or ~/.local/share of an older machine), the directory
+    that one of the tool's variables names, or a whole home. Where its layout shows nothing, it is all that its name
+    allows.
     """
     path = path.rstrip("/") or "/"
     usual = {root.path for root in source.roots(dirs)}
@@ -76,6 +77,9 @@ def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
         for root in source.roots(one)
         if root.path not in usual and os.path.commonpath((root.path, path)) == path
     }
+    for root in _at_other_levels(source, dirs, path):
+        if root.path not in usual:
+            inside.setdefault(root.path, root)
     # A history is in the directory above the sessions, so that this directory exists shows nothing about the layout.
     there = [root for root in inside.values() if not root.only and os.path.isdir(root.path)]
     if not there:
@@ -84,16 +88,33 @@ def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
     return [*there, *(root for root in inside.values() if root.only and root.path in above)]
 
 
+def _at_other_levels(source: Source, dirs: UserDirs, path: str) -> Iterator[Root]:
+    """Iterate the usual roots as they would be below a directory that takes the place of one above them.
+
+    Those are the ones that exist, and those that the directory's name allows: ~/.pi-work takes the place of ~/.pi.
+    """
+    name, found = os.path.basename(path), list[Root]()
+    for root in source.roots(dirs):
+        parts = root.path.removeprefix(f"{dirs.home}/").split("/") if root.path.startswith(f"{dirs.home}/") else []
+        for level in range(1, len(parts)):
+            other = msgspec.structs.replace(root, path="/".join([path, *parts[level:]]))
+            if name.startswith(parts[level - 1]):
+                yield other
+            elif os.path.isdir(other.path):
+                found.append(other)
+    yield from found
+
+
 def find_further_homes(config: Config, environ: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return (tool, directory) of directories that look like another one of a tool, and that no root covers.
 
-    People give a tool a second directory by its variable: `CLAUDE_CONFIG_DIR=~/.claude-work`. The variable is seldom
-    set where the daemon runs.
+    People give a tool a second directory by its variable, `CLAUDE_CONFIG_DIR=~/.claude-work`, which is seldom set where
+    the daemon runs, or keep a copy of one.
     """
     dirs, found = UserDirs.current(environ), dict[tuple[str, str], None]()
     covered = {os.path.realpath(root.path) for _, root in find_roots(config, environ)}
     for source in find_sources():
-        for root in source.roots(dirs) if source.variables else ():
+        for root in source.roots(dirs):
             name, _, rest = root.path.removeprefix(f"{dirs.home}/").partition("/")
             if not root.path.startswith(f"{dirs.home}/.") or not rest or name in SHARED_DIRECTORIES:
                 continue
