@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
+from itertools import pairwise
 
 from sessiond.frozen_record import FrozenRecord, parse_object
 
@@ -27,8 +29,10 @@ SWITCHES = {"codex": "--ephemeral", "goose": "--no-session", "qwen-code": "--cha
 """The argument with which a tool saves nothing, by tool."""
 PROGRAMS = {"claude": "claude-code", "codex": "codex", "goose": "goose", "qwen": "qwen-code"}
 """The tool of a program."""
-PACKAGES = {"/claude-code/": "claude-code", "/qwen-code/": "qwen-code"}
-"""The tool of a script that an interpreter runs, by a part of its path."""
+PACKAGES = {"/claude-code/": "claude-code", "/claude/versions/": "claude-code", "/qwen-code/": "qwen-code"}
+"""The tool of a program or script, by a part of its path: a native Claude Code is named after its version."""
+COMMANDS = {"auth", "config", "doctor", "install", "mcp", "plugin", "plugins", "setup-token", "update", "upgrade"}
+"""Commands of Claude Code that hold no session."""
 RESTART = "end it, and start it again without that; what was said so far can't be captured"
 EXPORT = "type /export in it to save what was said so far, then "
 
@@ -49,6 +53,7 @@ class Process(FrozenRecord):
 
     tool: str
     pid: int
+    parent: int
     arguments: tuple[str, ...]
     variables: dict[str, str]
     interactive: bool
@@ -58,6 +63,13 @@ class Process(FrozenRecord):
     def has(self, variable: str) -> bool:
         """Return whether an environment variable switches something on."""
         return self.variables.get(variable, "").lower() not in OFF
+
+    def has_switch(self, switch: str) -> bool:
+        """Return whether an argument is a switch, `--name` or `--name=value`. A prompt may contain one."""
+        arguments = self.arguments[: self.arguments.index("--")] if "--" in self.arguments else self.arguments
+        name, _, value = switch.partition("=")
+        apart = bool(value) and (name, value) in pairwise(arguments)
+        return switch in arguments or apart
 
 
 def find_unsaved(
@@ -73,30 +85,31 @@ def find_unsaved(
     `proc` is Linux's directory of processes. With `ps`, which is the default on macOS, its output is read instead.
     `user` is the owner of the processes; None is the one of this process.
     """
-    home, found = environ.get("HOME", "").rstrip("/"), list[Unsaved]()
+    home, found = environ.get("HOME", "").rstrip("/"), dict[int, tuple[int, Unsaved]]()
     if ps is None and sys.platform == "darwin":
         ps = _run_ps
     listed = _from_proc(proc, os.getuid() if user is None else user) if ps is None else _from_ps(ps())
     for process in listed if home else ():
         if process.variables.get("HOME", "").rstrip("/") == home:
             unsaved = _examine(process, now_ms)
-            found += [unsaved] if unsaved is not None else []
-    return found
+            if unsaved is not None:
+                found[process.pid] = process.parent, unsaved
+    # A script of npm, or a tool that starts itself again with more memory, is one of two processes with one session.
+    return [each for parent, each in found.values() if parent not in found or found[parent][1].tool != each.tool]
 
 
 def _examine(process: Process, now_ms: int) -> Unsaved | None:
     if process.tool == "claude-code":
-        return _examine_claude(process, now_ms)
+        return None if COMMANDS.intersection(process.arguments[:1]) else _examine_claude(process, now_ms)
     switch = SWITCHES[process.tool]
-    words = " ".join(process.arguments).replace("=", " ")
-    if f" {switch.replace('=', ' ')} " not in f" {words} ":
+    if not process.has_switch(switch):
         return None
     return _unsaved(process, f"it runs with {switch}", RESTART, deliberate=True)
 
 
 def _examine_claude(process: Process, now_ms: int) -> Unsaved | None:
     """Return why Claude Code saves nothing; docs/formats/claude-code.md has the conditions."""
-    if "--no-session-persistence" in process.arguments:
+    if process.has_switch("--no-session-persistence"):
         return _unsaved(process, "it runs with --no-session-persistence", RESTART, deliberate=True)
     if process.has("CLAUDE_CODE_SKIP_PROMPT_HISTORY"):
         fix = f"{EXPORT}restart it without CLAUDE_CODE_SKIP_PROMPT_HISTORY"
@@ -108,6 +121,9 @@ def _examine_claude(process: Process, now_ms: int) -> Unsaved | None:
         fix = f"{EXPORT}restart it with CLAUDE_CODE_FORCE_SESSION_PERSISTENCE=1, or unset the variable in that terminal"
         return _unsaved(process, "it inherited CLAUDE_CODE_CHILD_SESSION from another Claude Code", fix)
     if _lacks_transcript(process, now_ms):
+        if _keeps_nothing(process):
+            fix = f'{EXPORT}set "cleanupPeriodDays" to 3650 in its settings.json, and restart it'
+            return _unsaved(process, '"cleanupPeriodDays" is 0 in its settings.json', fix)
         fix = f"{EXPORT}look for an error in it, such as a full disk or a directory that it may not write to"
         return _unsaved(process, "it is at work, and its transcript has not grown since it was started", fix)
     return None
@@ -117,12 +133,23 @@ def _unsaved(process: Process, reason: str, fix: str, *, deliberate: bool = Fals
     return Unsaved(tool=process.tool, pid=process.pid, reason=reason, fix=fix, deliberate=deliberate)
 
 
+def _config_dir(process: Process) -> str:
+    return process.variables.get("CLAUDE_CONFIG_DIR") or f"{process.variables['HOME']}/.claude"
+
+
+def _keeps_nothing(process: Process) -> bool:
+    """Return whether the settings make an older Claude Code write no transcript. Later ones refuse that value."""
+    with suppress(OSError, ValueError):
+        return parse_object(_read(f"{_config_dir(process)}/settings.json")).get("cleanupPeriodDays") == 0
+    return False
+
+
 def _lacks_transcript(process: Process, now_ms: int) -> bool:
     """Return whether a process has been busy for a while and wrote nothing to its transcript since its start.
 
     One that is idle may not have been asked anything yet.
     """
-    home = process.variables.get("CLAUDE_CONFIG_DIR") or f"{process.variables['HOME']}/.claude"
+    home = _config_dir(process)
     try:
         owner = parse_object(_read(f"{home}/sessions/{process.pid}.json"))
     except (OSError, ValueError):
@@ -145,12 +172,14 @@ def _lacks_transcript(process: Process, now_ms: int) -> bool:
 # The processes
 
 
-def _tool_of(arguments: list[str]) -> str | None:
-    name = os.path.basename(arguments[0])
-    if name in INTERPRETERS and len(arguments) > 1:
-        script = next((tool for part, tool in PACKAGES.items() if part in arguments[1]), None)
-        return script or PROGRAMS.get(os.path.basename(arguments[1]))
-    return PROGRAMS.get(name)
+def _tool_of(arguments: list[str]) -> tuple[str | None, int]:
+    """Return the tool of a process, and the number of arguments that are its program: an interpreter has options."""
+    at = 0
+    if os.path.basename(arguments[0]) in INTERPRETERS:
+        at = next((number for number, each in enumerate(arguments) if number and not each.startswith("-")), 0)
+    program = arguments[at]
+    tool = next((tool for part, tool in PACKAGES.items() if part in program), None)
+    return tool or PROGRAMS.get(os.path.basename(program)), at + 1
 
 
 def _from_proc(proc: str, user: int) -> Iterator[Process]:
@@ -162,18 +191,20 @@ def _from_proc(proc: str, user: int) -> Iterator[Process]:
             if not name.isdigit() or os.stat(directory).st_uid != user:
                 continue
             arguments = os.fsdecode(_read(f"{directory}/cmdline")).rstrip("\0").split("\0")
-            tool = _tool_of(arguments)
+            tool, program = _tool_of(arguments)
             if tool is None:
                 continue
+            started, parent = _stat(directory)
             booted = _boot_ms(proc) if booted is None else booted
             pairs = (pair.partition("=") for pair in os.fsdecode(_read(f"{directory}/environ")).split("\0"))
             yield Process(
                 tool=tool,
                 pid=int(name),
-                arguments=tuple(arguments[1:]),
+                parent=parent,
+                arguments=tuple(arguments[program:]),
                 variables={key: value for key, _, value in pairs},
                 interactive=os.readlink(f"{directory}/fd/0").startswith(("/dev/pts/", "/dev/tty")),
-                started_ms=booted + _ticks(directory) * 1000 // os.sysconf("SC_CLK_TCK"),
+                started_ms=booted + started * 1000 // os.sysconf("SC_CLK_TCK"),
             )
         except (OSError, ValueError, LookupError):
             continue  # it has ended, or belongs to a container that may not be examined
@@ -184,9 +215,10 @@ def _boot_ms(proc: str) -> int:
     return int(line.split()[1]) * 1000
 
 
-def _ticks(directory: str) -> int:
-    """Return the time of a process's start: field 22 of its stat, in clock ticks since the boot."""
-    return int(_read(f"{directory}/stat").rpartition(b")")[2].split()[19])
+def _stat(directory: str) -> tuple[int, int]:
+    """Return when a process was started, in clock ticks since the boot, and its parent: fields 22 and 4 of its stat."""
+    fields = _read(f"{directory}/stat").rpartition(b")")[2].split()
+    return int(fields[19]), int(fields[1])
 
 
 def _from_ps(output: str) -> Iterator[Process]:
@@ -196,18 +228,17 @@ def _from_ps(output: str) -> Iterator[Process]:
     for the variables that are examined.
     """
     for line in output.splitlines():
-        pid, _, rest = line.strip().partition(" ")
-        terminal, _, rest = rest.strip().partition(" ")
-        words = rest.split()
+        pid, parent, terminal, *words = [*line.split(), "", "", ""]
         first = next((at for at, word in enumerate(words) if re.match(r"[A-Z_][A-Z0-9_]*=", word)), len(words))
-        tool = _tool_of(words[:first]) if words[:first] else None
-        if tool is None or not pid.isdigit():
+        tool, program = _tool_of(words[:first]) if words[:first] else (None, 0)
+        if tool is None or not (pid.isdigit() and parent.isdigit()):
             continue
         pairs = (word.partition("=") for word in words[first:])
         yield Process(
             tool=tool,
             pid=int(pid),
-            arguments=tuple(words[1:first]),
+            parent=int(parent),
+            arguments=tuple(words[program:first]),
             variables={key: value for key, _, value in pairs},
             interactive=not terminal.startswith("?"),
         )
@@ -216,7 +247,7 @@ def _from_ps(output: str) -> Iterator[Process]:
 def _run_ps() -> str:
     import subprocess  # takes as long as all else in `status`, and Linux does not need it
 
-    command = ["/bin/ps", "-xwwE", "-o", "pid=,tty=,command="]
+    command = ["/bin/ps", "-xwwE", "-o", "pid=,ppid=,tty=,command="]
     try:
         found = subprocess.run(command, capture_output=True, timeout=5, check=True)  # noqa: S603 - constant
         return found.stdout.decode("utf-8", "replace")
