@@ -27,7 +27,7 @@ STEPS: tuple[tuple[str, int, int], ...] = (
     ("machine", 12, NAME),
     ("msgs", 0, NAME),
     ("machine", 8, NAME),
-    ("directory", 8, NAME),
+    ("directory", 9, NAME),
     ("tool", 8, NAME),
     ("directory", 0, LEAST_NAME),
     ("machine", 0, LEAST_NAME),
@@ -111,4 +111,5 @@ def _tail(directory: str, width: int) -> str:
     """Return a directory; if it is too long, its last component."""
     if len(directory) <= width or not width:
         return directory
-    return shorten("…/" + mask_text(directory).rstrip("/").rpartition("/")[2], max(width, 6))
+    last = mask_text(directory).rstrip("/").rpartition("/")[2]
+    return shorten(f"…/{last}" if len(last) + 2 <= width else last, max(width, 6))
