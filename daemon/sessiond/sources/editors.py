@@ -29,6 +29,8 @@ class Editor(msgspec.Struct, frozen=True):
 
 VS_CODE = Editor("Code", ".vscode-server", "com.visualstudio.code", "code")
 CURSOR = Editor("Cursor", ".cursor-server", "com.cursor.Cursor")
+CURSORS = (CURSOR, Editor("Cursor Nightly"), Editor("Cursor - Insiders"))
+"""Cursor and its early releases, which have directories of their own."""
 PEARAI = Editor("pearai", ".pearai-server")
 EDITORS = (
     VS_CODE,
@@ -36,7 +38,7 @@ EDITORS = (
     Editor("Code - OSS", ".vscode-server-oss", "com.visualstudio.code-oss"),
     Editor("VSCodium", ".vscodium-server", "com.vscodium.codium", "codium"),
     Editor("VSCodium - Insiders", ".vscodium-server-insiders", "com.vscodium.codium-insiders"),
-    CURSOR,
+    *CURSORS,
     Editor("Windsurf", ".windsurf-server"),
     Editor("Windsurf - Next", ".windsurf-next-server"),
     Editor("Positron", ".positron-server"),
@@ -44,8 +46,12 @@ EDITORS = (
     Editor("Antigravity", ".antigravity-server"),
     Editor("Trae", ".trae-server"),
     Editor("Trae CN", ".trae-cn-server"),
+    Editor("TRAE SOLO"),
+    Editor("TRAE SOLO CN"),
     Editor("Void", ".void-server"),
     Editor("Qoder", ".qoder-server"),
+    Editor("CodeBuddy"),
+    Editor("CodeBuddy CN"),
 )
 """The editors in which an extension may be installed. PearAI is not one of them: it ships its own extensions."""
 
@@ -70,7 +76,7 @@ def user_data_dirs(dirs: UserDirs, editors: Iterable[Editor] | None = None) -> I
     """Iterate over the `User` directories of the editors: native, of their remote servers, in Flatpaks and in snaps.
 
     Without `editors`: those of all that take extensions, and of VS Code in a browser (code-server, OpenVSCode Server,
-    Codespaces).
+    Codespaces, Google's Cloud Workstations and Firebase Studio).
     """
     for editor in EDITORS if editors is None else editors:
         yield f"{dirs.config}/{editor.name}/User"
@@ -84,3 +90,4 @@ def user_data_dirs(dirs: UserDirs, editors: Iterable[Editor] | None = None) -> I
         yield f"{dirs.share}/code-server/User"
         yield f"{dirs.home}/.openvscode-server/data/User"
         yield f"{dirs.home}/.vscode-remote/data/User"
+        yield f"{dirs.home}/.codeoss-cloudworkstations/data/User"

@@ -16,7 +16,7 @@ from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Ro
 from sessiond.sources.content import call, result, template, thought
 from sessiond.sources.cursor.cli import is_store, list_store, project_store, project_text, transcript_unit
 from sessiond.sources.cursor.editor import list_chats, list_composers, project_chat, project_composer
-from sessiond.sources.editors import CURSOR, user_data_dirs, workspace_folder
+from sessiond.sources.editors import CURSORS, user_data_dirs, workspace_folder
 from sessiond.sources.messages import message_items
 from sessiond.sources.objects import OBJECT, as_text, get_in
 from sessiond.sources.projection import SESSION
@@ -61,7 +61,7 @@ class Cursor(BaseSource):
 
         There may be thousands of workspaces, each with a small database that seldom changes: they are scanned.
         """
-        for user in user_data_dirs(dirs, [CURSOR]):
+        for user in user_data_dirs(dirs, CURSORS):
             yield Root(path=f"{user}/globalStorage", watch=Watch.FLAT, depth=0)
             yield Root(path=f"{user}/workspaceStorage", watch=Watch.SCAN, depth=1)
         for home in dirs.with_override("CURSOR_CONFIG_DIR", f"{dirs.home}/.cursor"):
