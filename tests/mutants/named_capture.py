@@ -154,8 +154,8 @@ CAPTURE: list[Named] = [
     Named(
         "a moved session keeps its old path",
         "ingest/presence.py",
-        "return source is not None and RecordBuilder(context, source, live).refresh(session, touched=False)",
-        "return False",
+        "return source is not None and RecordBuilder(context, source, live).refresh(",
+        "return False and RecordBuilder(context, source, live).refresh(",
     ),
     Named(
         "a long file is read to its end before others have their turn",
