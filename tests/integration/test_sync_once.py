@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from sessiond import logs, pause, state
+from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded
 from sessiond.daemon import once
 from sessiond.daemon.config_watch import ConfigWatch
@@ -24,12 +25,18 @@ from sessiond.daemon.engine import Engine, EngineOptions
 from sessiond.daemon.once import SyncResult, sync_once
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import AlreadyRunning, StateError
+from sessiond.ingest.pipeline import decode
+from sessiond.restored import Mark, Origin, RestoredSessions
+from sessiond.session import Fold, session_id
+from sessiond.sources import find_sources
 from sessiond.sources.base import Root
 from sessiond.spool import Spool
 from sessiond.spool.verification import BEGUN, EACH_MS
 from sessiond.watch import WatchedRoot
 from support.capture import session, settings_of, write
 from support.harness import TOKEN, claude, encode
+
+SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +92,39 @@ def test_everything_is_at_the_endpoint_though_the_outbox_is_small(tmp_path: Path
     assert done.empty
     assert (done.unread, done.waiting.behind, done.totals.waiting) == (0, 0, 0)
     assert [(tool.tool, tool.sessions) for tool in done.tools] == [("claude-code", 2)]
+
+
+def test_each_copy_of_a_document_is_captured_by_the_first_sync(tmp_path: Path, endpoint: Running) -> None:
+    """Otherwise `verify` finds a file that is not captured right after a `sync` that ended well."""
+    [document] = (SAMPLES / "gemini-cli" / "0.25-document").rglob("*00000040.json")
+    copies = [tmp_path / "home" / ".gemini" / "tmp" / project / "chats" / document.name for project in ("one", "two")]
+    for copy in copies:
+        copy.parent.mkdir(parents=True)
+        shutil.copy(document, copy)
+    assert sync(tmp_path, endpoint.url).empty
+    with closing(Spool(str(tmp_path / "state"), readonly=True)) as spool:
+        files = [spool.catalog.file(str(copy)) for copy in copies]
+    assert [file is not None and file.checkpoint is not None for file in files] == [True, True]
+
+
+def test_a_restored_session_is_pushed_to_another_endpoint_by_the_same_sync(tmp_path: Path, endpoint: Running) -> None:
+    """It has no message of its own, so it is not captured before another endpoint than that of the mark answers."""
+    path = write(tmp_path, 1, age=0)
+    [source] = [each for each in find_sources() if each.tool == "claude-code"]
+    fold = Fold()
+    decode(source, Path(path).read_bytes(), fold, now_ms())
+    identity = session_id("claude-code", session(1), "")
+    mark = Mark(
+        continues=Origin(machine_id="other", id=identity),
+        directory="/home/dev/project",
+        endpoint="00000000-0000-4000-8000-000000000001",
+        restored_ms=now_ms(),
+        keys=b"".join(key.to_bytes(8, "little") for key in fold.messages),
+    )
+    RestoredSessions(str(tmp_path / "state")).add(identity, mark)
+    done = sync(tmp_path, endpoint.url)
+    assert done.empty
+    assert [(tool.tool, tool.sessions) for tool in done.tools] == [("claude-code", 1)]
 
 
 def test_an_endpoint_that_does_not_answer_is_tried_once(tmp_path: Path) -> None:

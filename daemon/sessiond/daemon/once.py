@@ -77,6 +77,9 @@ def sync_once(loaded: Loaded, environ: Mapping[str, str]) -> SyncResult:
         unread = _capture(engine)
         if settings.paused.pushing is None and (unread or not _archive_has_all(engine)):
             _push(engine)
+            if engine.capture_loop.scanner.must_reread:  # another endpoint answered
+                unread = _capture(engine)
+                _push(engine)
         return sync_result(engine.resources.spool, settings.config.endpoint.url, unread, settings.paused.pushing)
 
 

@@ -70,6 +70,11 @@ class Scanner:
         """Return the locations of a path: one for each source that owns it."""
         return self._index(path)
 
+    @property
+    def must_reread(self) -> bool:
+        """Whether files were marked to be read again: exclusions were lifted, or another endpoint answered."""
+        return self._resources.spool.catalog.rereads != self._rereads
+
     def forget(self, path: str) -> bool:
         """Forget a file, so that the next scan reports it even if it does not change; return whether it was known."""
         return self.inventory.pop(path, None) is not None
@@ -82,9 +87,8 @@ class Scanner:
         """Scan roots; return the files that changed without an event, and those that vanished."""
         began, first = self._resources.clock.monotonic(), self.counts is None
         self._resources.apply_exclusions()
-        rereads = self._resources.spool.catalog.rereads
-        if first or rereads != self._rereads:  # exclusions were lifted, or the push thread met another endpoint
-            self._rereads = rereads
+        if first or self.must_reread:
+            self._rereads = self._resources.spool.catalog.rereads
             self.inventory = load_inventory(self._resources.spool)
         seen, changed = self._compare(roots)
         environ = self._resources.environ

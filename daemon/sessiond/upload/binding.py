@@ -33,7 +33,8 @@ def bind(context: UploadContext) -> bool:
                 _check_history(context, about.last_batch, returning=known != identity)
             # Restored sessions without a message of their own were left to the endpoint that they came from. This one
             # may lack them, so admission has to decide again.
-            context.spool.catalog.reread_files_without_session()
+            if context.restored:
+                context.spool.catalog.reread_files_without_session()
             context.spool.set_meta(UNTRUSTED, None)
             context.spool.set_meta(CHANGED, None)
             context.spool.set_meta(BOUND_ENDPOINT, identity)
