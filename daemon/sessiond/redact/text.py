@@ -20,16 +20,20 @@ _LONE = re.compile(rb"\\(?!u[0-9a-fA-F]{4})")
 _COLOUR = re.compile(rb"(?:\x1b|\\+u001[bB])\[[0-9;]{0,16}[mK]")
 _PERCENT = re.compile(rb"%(?:3[ADad]|2[0267]|0[ADad])")
 
-_SYMBOL = (
-    rb"(?:\xe2(?:\x80[\x80-\x9b\x9f-\xbf]|[\x81\x86-\x93\x96-\xaf][\x80-\xbf]|\x94[\x80\x81\x84-\xbf]"
-    rb"|\x95[\x80-\x90\x92-\xbf])|\xc2\xa0|\xe3\x80\x80){1,4}"
+_WIDE = (
+    rb"(?:\x80[\x80-\x9b\x9f-\xbf]|[\x81\x86-\x93\x96-\xaf][\x80-\xbf]"
+    rb"|\x94[\x80\x81\x84-\xbf]|\x95[\x80-\x90\x92-\xbf])"
 )
 _SYMBOLS = re.compile(
-    rb"(?<=[\s\"':=])" + _SYMBOL + rb"|" + _SYMBOL + rb"(?=[\s\"':=\\])"
-    rb"|\xef\xbc[\x9a\x9d]|\xe2(?:\x80[\x9c-\x9e]|\x94[\x82\x83]|\x95\x91)"
+    # It begins with a set of bytes, for which `re` searches six times as fast as for a choice of words.
+    rb"[\xc2\xe2\xe3\xef](?:"
+    rb"(?:(?<=\xe2)" + _WIDE + rb"|(?<=\xc2)\xa0|(?<=\xe3)\x80\x80)(?:\xe2" + _WIDE + rb"|\xc2\xa0|\xe3\x80\x80)*"
+    rb"|(?<=\xef)\xbc[\x9a\x9d]|(?<=\xe2)(?:\x80[\x9c-\x9e]|\x94[\x82\x83]|\x95\x91))"
 )  # fmt: skip
-"""Arrows, lines, bullets and wide spaces (U+2000 to U+206F, U+2190 to U+2BFF), where they end a word: beside a space or
-a sign. Between the letters of a word they belong to it. And the signs of `_SIGNS`."""
+"""Runs of arrows, lines, bullets and wide spaces (U+2000 to U+206F, U+2190 to U+2BFF), and the signs of `_SIGNS`."""
+_ENDS_BEFORE = frozenset(b" \t\n\r\f\v\"':=")
+_ENDS_AFTER = _ENDS_BEFORE | frozenset(b"\\")
+"""The bytes beside a run that show that it ends a word. Between the letters of a word it belongs to the word."""
 _SIGNS = {
     **dict.fromkeys((b"\xe2\x80\x9c", b"\xe2\x80\x9d", b"\xe2\x80\x9e"), b'"  '),
     **dict.fromkeys((b"\xe2\x94\x82", b"\xe2\x94\x83", b"\xe2\x95\x91"), b"|  "),
@@ -109,7 +113,12 @@ def widen(plain: frozenset[int]) -> frozenset[int]:
 
 
 def _unescape_symbols(match: re.Match[bytes]) -> bytes:
-    return _SIGNS.get(match[0]) or _spaces(match)
+    sign = _SIGNS.get(match[0])
+    if sign is not None:
+        return sign
+    text, start, end = match.string, match.start(), match.end()
+    ends_word = (start and text[start - 1] in _ENDS_BEFORE) or (end < len(text) and text[end] in _ENDS_AFTER)
+    return _spaces(match) if ends_word else match[0]
 
 
 def _unescape_unicode(match: re.Match[bytes]) -> bytes:
