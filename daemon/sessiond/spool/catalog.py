@@ -163,7 +163,7 @@ class Catalog(Streams, Files, PrivacyOps):
             " WHERE skipped IS NULL"
         )
         self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
-        self._db.execute("DELETE FROM pushed_digest")
+        self.forget_pushed_digests()
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pytest
 
 from sessiond import pause, state
 from sessiond.cli import main
-from sessiond.daemon import resources
-from sessiond.daemon.engine import SLICE_OF_FILE
+from sessiond.daemon import once
+from sessiond.daemon.engine import SLICE_OF_FILE, EngineOptions
+from sessiond.daemon.resources import Opening
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, encode
 from support.rules_cache import put_rules
@@ -73,7 +75,8 @@ def test_a_long_file_is_captured_in_slices(harness: DaemonHarness, monkeypatch: 
                 (folded,) = self.connection.execute("SELECT coalesce(max(folded), 0) FROM stream").fetchone()
                 positions.append(folded)
 
-    monkeypatch.setattr(resources, "Spool", Watched)
+    options = partial(EngineOptions, opening=Opening(open_spool=Watched))
+    monkeypatch.setattr(once, "EngineOptions", options)
     assert main(["sync"], environ(harness)) == 0
     assert positions[-1] == os.path.getsize(path) > 30 << 20
     assert max(after - before for before, after in pairwise(positions)) <= 2 * SLICE_OF_FILE

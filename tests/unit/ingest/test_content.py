@@ -220,4 +220,4 @@ def test_each_byte_of_a_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
         assert b"".join(chunk.data for chunk in lines.chunks(0)) == content
     finally:
         os.close(descriptor)
-    assert sum(read) == len(content) + 1, "and the newline before the next record"
+    assert sum(read) == len(content)

@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
 from sessiond import zstd
+from sessiond.endpoint.wire import RemotePosition
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.verify_files import FileChecker, FileVerdict
 from sessiond.privacy import Exclusion, Masking, Terms
@@ -104,9 +106,15 @@ def compare(harness: DaemonHarness, held: bytes | None, size: int = 1 << 20, **c
         return (held[at : at + size] for at in range(0, len(held), size))
 
     (place,) = harness.places(os.path.join(harness.home, CLAUDE))
-    digest = None if held is None else sha256(held).hexdigest()
     made = replace(checker(harness), **changes)
-    return [equal for _, equal in made.compare(place, lambda _: digest, fetch)]
+
+    def position(stream: StreamState) -> RemotePosition | None:
+        if held is None:
+            return None
+        digest = sha256(held).hexdigest()
+        return RemotePosition(session=UUID(SESSION), stream=stream.name, generation=0, length=len(held), sha256=digest)
+
+    return [equal for _, equal in made.compare(place, position, fetch)]
 
 
 def content(harness: DaemonHarness) -> bytes:
