@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 
 def now_ms() -> int:
@@ -10,13 +11,18 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Clock:
-    """The clocks of an engine. A test moves its own."""
+class Clock(Protocol):
+    """The clocks of an engine."""
 
     def now_ms(self) -> int:
-        """Return the current time in unix milliseconds. The user may set it."""
-        return now_ms()
+        """Return the current time in unix milliseconds. The user may set this clock."""
 
     def monotonic(self) -> float:
-        """Return the seconds since some moment. Nobody can set this clock, but it stops while the machine sleeps."""
-        return time.monotonic()
+        """Return seconds. This clock can't be set; it may stand still while the machine sleeps."""
+
+
+class SystemClock:
+    """The clocks of the machine."""
+
+    now_ms = staticmethod(now_ms)
+    monotonic = staticmethod(time.monotonic)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NO_LIMIT = -1
 """The value of an option that is given as `none`."""
 MAX_DAYS = 36_500
-"""Days for which sessions are kept at most. Whoever keeps them longer gives no rule."""
+"""The largest number of days that a rule may have: a hundred years. Without a rule, sessions are kept for ever."""
 
 
 def add_user_arguments(

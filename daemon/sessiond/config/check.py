@@ -190,10 +190,12 @@ def describe(value: object) -> str:
 
 
 def did_you_mean(name: str, choices: Collection[str]) -> str | None:
-    """Return a hint with the closest choice; None if no choice is similar."""
+    """Return a hint with the closest choice, or the only one that begins so; None if no choice is similar."""
     import difflib  # late import: `status` does not need it unless there is an error
 
-    near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    near = [choice for choice in choices if choice.startswith(name)]
+    if len(near) != 1:
+        near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else None
 
 

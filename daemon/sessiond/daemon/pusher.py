@@ -119,7 +119,7 @@ class Pusher:
         result = self._push_next()
         more = self._step_others(idle=not result.more) or result.more
         result = replace(result, forgotten=result.forgotten + learned, more=more)
-        self._resources.spool.shrink()
+        self._resources.spool.shrink(result.bytes)
         if result.healed:
             log.info("upload.healed", streams=result.healed)
         # Varied, so that devices that began together, as after an outage, do not push together each time.

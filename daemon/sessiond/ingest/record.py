@@ -100,6 +100,8 @@ class RecordBuilder:
         don't count. So a copy that is captured last changes no other record, and a new message only those that have it.
         Hundreds of forks of one session would be rebuilt for each line of one of them otherwise.
         """
+        if not member.relatives:
+            return
         before = member.state
         is_new = before.record is None or before.opening is None
         moved = not is_new and (

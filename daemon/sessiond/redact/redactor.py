@@ -82,6 +82,8 @@ class Redactor:
 
     def mask(self, data: bytes, path: str = "") -> Masked:
         """Cover the secrets in a run of whole records; `path` is where they come from, for rules about paths."""
+        if b"\0" not in data:  # in UTF-16, the letters of a secret have zeros between them
+            return self._mask_records(data, path)
         wide = self._mask_utf_16(data, path)
         return _joined(wide, self._mask_records(wide.data, path))
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from sessiond.spool.outbox import Outbox
 
 NAME = "spool.db"
+MANY_PAGES = 8192  # 32 MiB of free pages, which the file keeps for later
+COUNTED_FROM = 64 << 10
+"""Bytes of a push after which free pages are counted."""
 _OUTER = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _NESTED = ("SAVEPOINT inner", "RELEASE inner", ("ROLLBACK TO inner", "RELEASE inner"))
 """Statements that begin, commit and roll back a transaction. A savepoint's name refers to the innermost one."""
@@ -48,6 +51,7 @@ class Spool:
         self._lock = FairLock()
         self._reads = LockedReads(self._lock)
         self._depth = 0
+        self._has_free_pages = True  # until they were counted
         self._group: ExitStack | None = None
         """The open group, which holds its transaction."""
         self._ended: ExitStack | None = None
@@ -272,11 +276,16 @@ class Spool:
                     "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
                 )
 
-    def shrink(self) -> None:
-        """Return free pages to the filesystem if there are many, as after a large backlog was pushed."""
+    def shrink(self, removed: int) -> None:
+        """Return free pages to the filesystem if there are many, as after a large backlog was pushed.
+
+        `removed`: the bytes that were just removed. For a few, pages are not counted: later segments use them.
+        """
+        if removed < COUNTED_FROM and not self._has_free_pages:
+            return
         with self.reading():
-            free = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
-            if free > 8192:  # 32 MiB
+            self._has_free_pages = self.connection.execute("PRAGMA freelist_count").fetchone()[0] > MANY_PAGES
+            if self._has_free_pages:
                 # Each step of this statement returns one page, and execute() would take only one step.
                 self.connection.executescript("PRAGMA incremental_vacuum(4096);")
 

@@ -74,9 +74,9 @@ class State(IntEnum):
 
 
 _STREAM_STATE = (
-    f"CASE WHEN {MISSING} > accepted + let_go THEN {State.LOST:d} WHEN {_PARKED} THEN {State.PARKED:d}"
-    f" WHEN {_MOVING} THEN {State.WAITING:d} WHEN {MISSING} > accepted THEN {State.EXPIRED:d}"
-    f" ELSE {State.DROPPED:d} END"
+    f"CASE WHEN {MISSING} > accepted AND {MISSING} > accepted + let_go THEN {State.LOST:d}"
+    f" WHEN {_PARKED} THEN {State.PARKED:d} WHEN {_MOVING} THEN {State.WAITING:d}"
+    f" WHEN {MISSING} > accepted THEN {State.EXPIRED:d} ELSE {State.DROPPED:d} END"
 )
 _STATE_IF_EXPIRED = (
     f"CASE WHEN {_PARKED} THEN {State.PARKED:d} WHEN waiting > 0 OR queued != folded THEN {State.WAITING:d}"
@@ -96,8 +96,8 @@ _BY_STREAMS = (
     " AS streams CROSS JOIN session ON session.id = streams.session WHERE record IS NOT NULL AND expired_ms IS NULL"
 )
 _ALONE = (
-    "record IS NOT NULL AND expired_ms IS NULL"
-    f" AND NOT EXISTS (SELECT 1 FROM stream WHERE stream.session = session.id AND {UNSAFE})"
+    f"session.id NOT IN (SELECT session FROM stream INDEXED BY stream_unsafe WHERE {UNSAFE})"
+    " AND record IS NOT NULL AND expired_ms IS NULL"
 )
 _BY_RECORDS = " UNION ALL ".join(
     f"SELECT session.id, uuid, tool, gone_ms, {state:d}, 0, 0 FROM session WHERE {condition} AND {_ALONE}"
@@ -117,7 +117,7 @@ _EXPIRED = (
 )
 """Sessions that the endpoint let go. Whatever was acknowledged of their streams, it has no byte of them."""
 _SESSIONS = (
-    f"SELECT id, uuid, tool, missing, unsent, iif(state = {State.WAITING:d} AND gone_ms IS NOT NULL AND EXISTS"
+    f"SELECT id, uuid, tool, missing, unsent, iif(gone_ms IS NOT NULL AND state = {State.WAITING:d} AND EXISTS"
     " (SELECT 1 FROM archived WHERE archived.session = uuid AND NOT copied),"
     f" {State.ARCHIVED:d}, state) AS state FROM ({_BY_STREAMS} UNION ALL {_BY_RECORDS} UNION ALL {_EXPIRED})"
 )

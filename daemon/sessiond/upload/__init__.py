@@ -20,7 +20,7 @@ import msgspec
 from sessiond.endpoint import wire
 from sessiond.errors import EndpointError, WrongEndpoint
 from sessiond.spool.forgotten import REASON
-from sessiond.spool.rows import Segment
+from sessiond.spool.rows import Segment, SessionState
 from sessiond.spool.safety import LAST_BATCH
 from sessiond.upload.binding import bind, store_batch, unbind_changed_endpoint
 from sessiond.upload.context import (
@@ -74,7 +74,9 @@ def upload(
         sessions: list[Item] = list(context.spool.outbox.sessions(BATCH_ITEMS // 2, since_ms))
         segments = list(context.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limit_unpacked(segments, UNPACKED)
-        erased = context.spool.forgotten.among({session_of(item) for item in items})
+        named = {session_of(item) for item in items}
+        erased = context.spool.forgotten.among(named)
+        expired = context.spool.outbox.expired_among(named)
     if erased:
         # They came back into the queue: a machine id changed, or another endpoint was configured. No endpoint gets
         # them, whichever said that they were erased.
@@ -82,7 +84,8 @@ def upload(
             for session in erased:
                 context.spool.outbox.park_all(session, REASON)
         items = [item for item in items if session_of(item) not in erased]
-    items = _without_expired(context, items)
+    if expired:
+        items = _without_expired(context, items, expired)
     if not items and undecoded and not asked:
         raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:
@@ -90,14 +93,13 @@ def upload(
     return msgspec.structs.replace(_push(context, items), asked=asked)
 
 
-def _without_expired(context: UploadContext, items: list[Item]) -> list[Item]:
+def _without_expired(context: UploadContext, items: list[Item], expired: dict[str, bool]) -> list[Item]:
     """Return the items without bytes of sessions that the endpoint does not keep, unless a new revision is pushed.
 
-    They were read from their files after the endpoint had said so, and leave the outbox again.
+    They were read from their files after the endpoint had said so, and leave the outbox again. `expired`: these
+    sessions, and whether each has a revision to push.
     """
-    with context.spool.reading():
-        found = context.spool.outbox.expired_among({session_of(item) for item in items})
-    refused = {session for session, due in found.items() if not due}
+    refused = {session for session, due in expired.items() if not due}
     if refused:
         with context.spool.transaction():
             for session in refused:
@@ -165,6 +167,10 @@ def _weigh(item: Item) -> int:
 
 def _prepare(context: UploadContext, items: Sequence[Item]) -> tuple[list[wire.Push], str]:
     """Return the lines of a push and its name."""
-    context.stream_digests.begin()
+    segments = {item.stream_id for item in items if isinstance(item, Segment)}
     with context.spool.reading():
-        return [to_push(context, item) for item in items], next_batch_name(context)
+        lengths = {item.id: context.spool.catalog.lengths(item.id) for item in items if isinstance(item, SessionState)}
+        context.stream_digests.begin(segments)
+        name = next_batch_name(context)
+    # The spool is not locked here: decompressing and hashing 32 MiB would keep the capture waiting.
+    return [to_push(context, item, lengths) for item in items], name

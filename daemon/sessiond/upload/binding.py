@@ -67,9 +67,9 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
     each time, a second detection within COMPARE_MS has its effect at the next `bind`.
     """
     restored = False
-    spool, now_ms, last = context.spool, context.clock.now_ms(), context.spool.meta(LAST_BATCH)
-    if previous not in (msgspec.UNSET, last) and previous not in expected_batch_names(context):
-        if last is not None:
+    spool, now_ms = context.spool, context.clock.now_ms()
+    if previous not in (msgspec.UNSET, context.last_batch) and previous not in expected_batch_names(context):
+        if spool.meta(LAST_BATCH) is not None:
             _check_history(context, previous, returning=False)
         if context.compared_ms is None or now_ms - context.compared_ms > COMPARE_MS:
             endpoint = spool.meta(BOUND_ENDPOINT)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.clock import Clock
+from sessiond.clock import Clock, SystemClock
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
 from sessiond.reader import Digest
@@ -80,7 +80,7 @@ class UploadContext(msgspec.Struct, kw_only=True):
     device_id: UUID
     digest: Digest
     """Computes the digests of the extents."""
-    clock: Clock = msgspec.field(default_factory=Clock)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
     settled: Callable[[BatchResult], None] = lambda _: None
     """Called inside the transaction that removes a batch from the outbox."""
     address: str
@@ -93,6 +93,8 @@ class UploadContext(msgspec.Struct, kw_only=True):
     """Random ids of this run of the daemon and of a few before it, this one first; see `begin_run`."""
     attempts: int = 0
     """Batches sent since the last acknowledged one."""
+    last_batch: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The batch that the present one continues from; unset before the first one is named."""
     compared_ms: int | None = None
     """When a lost batch last caused a comparison of all streams."""
 
@@ -118,7 +120,8 @@ def next_batch_name(context: UploadContext) -> str:
     would give its next batch the same name. Then neither copy could detect pushes of the other. It depends on the run
     as well, see `begin_run`.
     """
-    name = _name(context, context.spool.meta(LAST_BATCH), context.attempts, context.runs[0])
+    context.last_batch = context.spool.meta(LAST_BATCH)
+    name = _name(context, context.last_batch, context.attempts, context.runs[0])
     # Each attempt has its own name: the answer to an earlier one may be lost although its items were stored.
     context.attempts = (context.attempts + 1) % LOST_ANSWERS
     return name

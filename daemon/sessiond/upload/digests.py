@@ -6,6 +6,8 @@ now. Where one is not known, the append is pushed without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sessiond.endpoint.stream_digest import StreamDigest
 from sessiond.spool import Spool
 from sessiond.spool.pushed_digests import PushedDigests
@@ -13,7 +15,7 @@ from sessiond.spool.rows import Segment
 
 
 class PushDigests:
-    """The digests of one push after another. `prepare` is called for each segment of a push, in order."""
+    """The digests of one push after another. `append` or `begin_generation` is called for each segment, in order."""
 
     def __init__(self, spool: Spool) -> None:
         self._stored = PushedDigests(spool.connection)
@@ -22,14 +24,14 @@ class PushDigests:
         self._after: dict[int, tuple[int, StreamDigest]] = {}
         """The same by segment, where it is known."""
 
-    def begin(self) -> None:
-        """Begin another push. What was prepared and not acknowledged is forgotten."""
-        self._ends.clear()
+    def begin(self, streams: Iterable[int]) -> None:
+        """Begin a push of segments of these streams. What was prepared and not acknowledged is forgotten."""
+        self._ends = {stream: self._stored.find(stream) for stream in streams}
         self._after.clear()
 
     def begin_generation(self, item: Segment) -> None:
         """Continue with a new generation, which has the first `keep` bytes of the previous one."""
-        known = self._end(item.stream_id)
+        known = self._ends[item.stream_id]
         digest = StreamDigest() if not item.keep else None
         if known is not None and item.keep and (known[0], known[1].length) == (item.previous, item.keep):
             digest = known[1].copy()
@@ -37,7 +39,7 @@ class PushDigests:
 
     def append(self, item: Segment, plain: bytes) -> str | None:
         """Return the digest of the stream after a segment; None if it is not known."""
-        known, digest = self._end(item.stream_id), None
+        known, digest = self._ends[item.stream_id], None
         if item.generation == item.offset == 0:
             digest = StreamDigest()
         elif known is not None and (known[0], known[1].length) == (item.generation, item.offset):
@@ -52,11 +54,6 @@ class PushDigests:
         after = self._after.get(item.id)
         if after is not None:
             self._stored.put(item.stream_id, *after)
-
-    def _end(self, stream: int) -> tuple[int, StreamDigest] | None:
-        if stream not in self._ends:
-            self._ends[stream] = self._stored.find(stream)
-        return self._ends[stream]
 
     def _set(self, item: Segment, digest: StreamDigest | None) -> None:
         self._ends[item.stream_id] = None if digest is None else (item.generation, digest)

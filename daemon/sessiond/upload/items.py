@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 
 from msgspec import UNSET
 
@@ -22,8 +23,11 @@ A larger segment is sent as its compressed frame.
 """
 
 
-def to_push(context: UploadContext, item: Item) -> wire.Push:
-    """Return the line of a push for an item. Raises: SpoolDamaged for a segment that can't be decompressed."""
+def to_push(context: UploadContext, item: Item, lengths: Mapping[int, list[wire.StreamLength]]) -> wire.Push:
+    """Return the line of a push for an item. `lengths` are those of the streams of each session, by its row.
+
+    Raises: SpoolDamaged for a segment that can't be decompressed.
+    """
     if isinstance(item, SessionState):
         assert item.record is not None
         return wire.PushSession(
@@ -35,7 +39,7 @@ def to_push(context: UploadContext, item: Item) -> wire.Push:
             gone_at=item.gone_ms,
             prompts_only=item.prompts_only,
             continues=_origin(context, item),
-            streams=context.spool.catalog.lengths(item.id),
+            streams=lengths[item.id],
         )
     if item.data is None:
         assert item.keep is not None

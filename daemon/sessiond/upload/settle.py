@@ -50,12 +50,14 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     outcomes = Counter[Outcome]()
     with context.spool.transaction():
         broken: set[int] = set()
-        expired = context.spool.outbox.expired_among({session_of(item) for item in items})
+        expired = context.spool.outbox.expired_among(session_of(item) for item in items)
         for item, result in zip(items, answer.results, strict=True):
             stored = result.problem is None and context.spool.outbox.acknowledge(item)
             if not (stored or context.spool.outbox.has(item)):
                 continue  # its session was purged while the push was under way
-            healed += _forget_positions(context, item, result.ahead) + (stored and _revive(context, item, expired))
+            healed += _forget_positions(context, item, result.ahead)
+            if expired and stored:
+                healed += _revive(context, item, expired)
             if result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):

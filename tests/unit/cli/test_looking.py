@@ -169,6 +169,15 @@ def test_ls_refuses_an_unknown_tool_with_a_suggestion(
     assert capsys.readouterr().err == "sessiond: unknown tool 'codxe'\n  did you mean \"codex\"?\n"
 
 
+def test_the_beginning_of_a_tools_name_is_nearer_than_a_similar_name(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Letter by letter, "openclaude" is more like "claud"."""
+    two(harness)
+    assert run(harness, "ls", "--tool", "claud") == 2
+    assert 'did you mean "claude-code"?' in capsys.readouterr().err
+
+
 def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["ls"], ["show", "x"], ["queue"]):
         assert main(command, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")}) == 1

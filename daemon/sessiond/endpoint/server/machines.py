@@ -49,7 +49,10 @@ def last_batch(db: Database, user: str, device: str) -> str | None:
 
 
 def known_of(db: Database, access: Access | None, device: UUID | None) -> tuple[str | None, int | None]:
-    """Return what the holder of a token is told: the id of its device's last push, and the days that are kept."""
+    """Return the id of the last push of a token's device, and for how many days its user's sessions are kept.
+
+    Each is None if there is none, and both without a token.
+    """
     if access is None:
         return None, None
     last = last_batch(db, access.user, str(device)) if device is not None and access.owns(device) else None
