@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="*", help="verify only these sessions")
     parser.add_argument("--tool", metavar="TOOL", help="verify only sessions of this tool")
     parser.add_argument(
-        "--deep", action="store_true", help="read the tools' files and compare each byte with the endpoint's digests"
+        "--deep", action="store_true", help="read each byte of the tools' files and of the endpoint, and compare them"
     )
     parser.add_argument("--repair", action="store_true", help="capture and push again what differs, then verify again")
     parser.add_argument("--json", action="store_true", help="print JSON")

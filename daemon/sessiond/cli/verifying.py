@@ -35,6 +35,7 @@ from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
 from sessiond.state import has_archive
 from sessiond.upload.confirm import contiguous_end, count_equal
+from sessiond.upload.read_back import distrust
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 from sessiond.watch.scan import scan
 
@@ -158,7 +159,7 @@ class _Verifier:
         self._compare_copies({number: found for number, found in digests.items() if number not in compared})
 
     def _compare_files(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> set[int]:
-        """Compare the tools' files with what was captured; with `digests`, their bytes with the endpoint's.
+        """Compare the tools' files with what was captured; with `digests`, their bytes with those of the endpoint.
 
         Return the rows of the streams whose bytes were compared.
         """
@@ -206,7 +207,7 @@ class _Verifier:
         return [*self._spool.catalog.streams(session), *self._spool.catalog.side_streams(session)]
 
     def _compare(self, location: Location, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> Iterator[int]:
-        """Compare the bytes of a file with the endpoint's digests; iterate the rows of its streams."""
+        """Compare the bytes of a file with the endpoint's; iterate the rows of its streams."""
 
         def remote(stream: StreamState) -> wire.RemotePosition | None:
             found = digests.get(stream.id)
@@ -287,10 +288,9 @@ class _Verifier:
         apply_comparison(self._spool, result, self._url, now_ms() if whole else None, repair=repair)
         if not repair:
             return
-        claims = Claims(self._spool.connection)
         with self._spool.transaction():
             for claim in self._different:
-                claims.withdraw(claim, compare=True)
+                distrust(self._spool, claim)
             self._spool.outbox.retry()
             self._spool.archived.retry()
 

@@ -9,7 +9,7 @@ import msgspec
 
 from sessiond.endpoint.stream_digest import digest_like, known_digest
 from sessiond.endpoint.wire import RemotePosition
-from sessiond.errors import ReadError, Torn
+from sessiond.errors import NotFound, ReadError, Refused, Torn
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import Location, ReadContext
 from sessiond.ingest.files import is_superseded
@@ -97,11 +97,11 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Iterator[tuple[int, bool]]:
         """Read a file and compare it with the endpoint; yield (row of the stream, whether the bytes are equal).
 
-        `remote` returns the endpoint's position in a stream, and `fetch` its bytes. These are fetched if
-        the digests differ: the stream may have been masked by other rules. Only streams are compared of which the
-        endpoint acknowledged everything.
+        `remote` returns the endpoint's position in a stream, and `fetch` its bytes. The digest that an endpoint states
+        is believed only if the token may not read. The stream may have been masked by other rules; then it is fetched
+        once more. Only streams are compared of which the endpoint acknowledged everything.
 
-        Raises: ReadError, Torn, OSError.
+        Raises: ReadError, Torn, OSError, EndpointError.
         """
         with open_unit(location, self.reading) as unit:
             if isinstance(unit, HistoryUnit):
@@ -115,11 +115,13 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
                 if held is None or stream.skipped is not None or stream.acked != stream.folded:
                     continue
                 digest = self._digest(stream, source.content, location.path, held)
-                if digest is not None:
-                    yield (
-                        stream.id,
-                        digest == known_digest(held) or self._same_but_masked(stream, source.content, fetch(stream)),
-                    )
+                if digest is None:
+                    continue
+                sent = _sent_digest(held, fetch(stream))
+                same = sent == digest
+                if not same and sent is not None:
+                    same = self._same_but_masked(stream, source.content, fetch(stream))
+                yield stream.id, same
 
     def _digest(self, stream: StreamState, content: Content, path: str, held: RemotePosition) -> str | None:
         """Return the digest of a stream's bytes as they are sent; None if the file has other bytes by now."""
@@ -145,6 +147,19 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
             if len(sent) < len(chunk.data) or not _differs_by_mask(sent, chunk.data):
                 return False
         return not held and not next(parts, b"")
+
+
+def _sent_digest(held: RemotePosition, parts: Iterator[bytes]) -> str | None:
+    """Return the digest of the bytes that the endpoint sends; None if it has none.
+
+    With a token that may not read, it is the digest that the endpoint states.
+    """
+    try:
+        return digest_like(held, parts)
+    except Refused:
+        return known_digest(held)
+    except NotFound:
+        return None
 
 
 def _differs_by_mask(sent: bytes, raw: bytes) -> bool:

@@ -104,11 +104,10 @@ class Claims:
         names = ("session", "tool", "number", "revision", "stream", "name", "generation", "acked")
         return Claim(**dict(zip(names, row, strict=True)))
 
-    def withdraw(self, claim: Claim, *, compare: bool = False) -> None:
+    def withdraw(self, claim: Claim) -> None:
         """Push a record again, or ask the endpoint how much it has of a stream; the rest is pushed again.
 
-        `compare`: compare the bytes with the tool's file too, even if the lengths are equal. A session that was erased
-        meanwhile has no such row any more.
+        A session that was erased meanwhile has no such row any more.
         """
         if claim.stream is None:
             self._db.execute(
@@ -116,10 +115,9 @@ class Claims:
             )
         else:
             self._db.execute(
-                # What was acknowledged is trusted without a comparison, so nothing counts as acknowledged any more.
-                "UPDATE stream SET known = 0, unproven = max(unproven, ?), acked = iif(?, 0, acked) WHERE id = ?"
+                "UPDATE stream SET known = 0 WHERE id = ?"
                 " AND session = ? AND EXISTS (SELECT 1 FROM session WHERE id = ? AND uuid = ?)",
-                (compare, compare, claim.stream, claim.number, claim.number, claim.session),
+                (claim.stream, claim.number, claim.number, claim.session),
             )
 
     def distrust(self, claim: Claim) -> bool:

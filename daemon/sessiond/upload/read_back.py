@@ -68,7 +68,7 @@ def read_back(context: UploadContext, budget: int) -> Iterator[ReadBack]:
             left -= max(end - part.start, REQUEST)
             if end < part.end:
                 result.different += 1
-                _distrust(spool, part)
+                distrust(spool, part.claim)
             at = part.next
     except Refused:
         return
@@ -141,19 +141,19 @@ def _compare(context: UploadContext, part: _Part) -> Iterator[int]:
     yield most
 
 
-def _distrust(spool: Spool, part: _Part) -> None:
+def distrust(spool: Spool, claim: Claim) -> None:
     """Store that the endpoint has other bytes of a stream, so that the next read of its file pushes it again.
 
     The endpoint's digest is not asked for: it may be stored there beside bytes that it does not fit any more. Without
     one, whatever the file has is different. If the file is gone, the bytes are compared once more.
     """
-    claim = part.claim
+    assert claim.stream is not None
     position = wire.RemotePosition(
         session=UUID(claim.session), stream=claim.name, generation=claim.generation, length=claim.acked, sha256=None
     )
     with spool.transaction():
         if Claims(spool.connection).distrust(claim):
-            spool.catalog.set_remote_position(part.stream, position)
+            spool.catalog.set_remote_position(claim.stream, position)
 
 
 def _cursor(spool: Spool) -> tuple[int, int]:

@@ -153,18 +153,23 @@ def test_files_that_are_not_captured_are_found(harness: DaemonHarness, capsys: p
     assert set(harness.held_sessions()) == {SESSION, new}
 
 
+@pytest.mark.parametrize("stated", [False, True])
 def test_other_bytes_at_the_endpoint_are_found_and_replaced(
-    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+    stated: bool, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only reading them shows it. The right ones become a new generation."""
+    """Only reading them shows it, if the endpoint still states the digest of the right ones.
+
+    The right ones become a new generation.
+    """
     harness.write(CLAUDE, claude(SESSION, 0, text="one text"))
     harness.settle()
     with closing(endpoint_db(harness)) as db:
         (frame,) = db.execute("SELECT frame FROM chunks").fetchone()
         other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b"one text", b"two text"))
         db.execute("UPDATE chunks SET frame = ?", (other,))
-        db.execute("UPDATE generations SET sha256 = NULL")
-    harness.endpoint.store.digests.clear()
+        if not stated:
+            db.execute("UPDATE generations SET sha256 = NULL")
+            harness.endpoint.store.digests.clear()
     assert problems(harness, capsys) == []
     assert "other bytes" in problems(harness, capsys, "--deep")[0]
     assert problems(harness, capsys, "--deep", "--repair") == []

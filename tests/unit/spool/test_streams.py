@@ -17,6 +17,7 @@ from sessiond.spool.confirmation import Confirmations
 from sessiond.spool.rows import FileState, StreamState
 from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
+from sessiond.upload.read_back import distrust
 
 SESSION = UUID(int=1)
 
@@ -289,18 +290,18 @@ def test_files_are_found_by_the_start_of_their_reason(spool: Spool) -> None:
     assert [file.path for file in spool.catalog.troubled("no permission")] == ["/a"]
 
 
-@pytest.mark.parametrize("compare", [False, True])
-def test_a_claim_that_is_wrong_is_withdrawn(spool: Spool, compare: bool) -> None:
-    """The endpoint is asked again. Its bytes are doubted only if they were compared and differ."""
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_claim_that_is_wrong_is_withdrawn(spool: Spool, differs: bool) -> None:
+    """The endpoint is asked again. If its bytes were compared and differ, none of them is trusted, nor its digest."""
     stream = add(spool)
-    claim = Claim(session=str(SESSION), tool="codex", number=stream.session, revision=1, stream=stream.id)
-    claims = Claims(spool.connection)
-    if compare:
-        claims.withdraw(claim, compare=True)
+    claim = Claim(session=str(SESSION), tool="codex", number=stream.session, revision=1, stream=stream.id, acked=100)
+    if differs:
+        distrust(spool, claim)
     else:
-        claims.withdraw(claim)
+        Claims(spool.connection).withdraw(claim)
     after = spool.catalog.stream(stream.id)
-    assert (after.known, after.unproven, after.acked) == (False, compare, 0 if compare else 100)
+    assert (after.known, after.unproven, after.acked) == (differs, differs, 0 if differs else 100)
+    assert (after.remote_position is not None) == differs
 
 
 def test_a_comparison_that_was_overtaken_changes_nothing(spool: Spool) -> None:
