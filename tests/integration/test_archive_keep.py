@@ -18,7 +18,7 @@ import pytest
 from test_safety import World, delete, lines
 
 from sessiond import logs
-from sessiond.clock import SystemClock
+from sessiond.clock import Clock
 from sessiond.config import Config, Token
 from sessiond.daemon import archive_keep
 from sessiond.daemon.archive_keep import ArchiveKeep
@@ -58,7 +58,7 @@ def copy_archive(world: World) -> None:
 
 def compare(world: World, keep: str = "1d") -> set[str]:
     """Compare what is older than `keep`; return the sessions that would be removed."""
-    found = ArchiveKeep(world.harness.spool, world.harness.state, keep, SystemClock())
+    found = ArchiveKeep(world.harness.spool, world.harness.state, keep, Clock())
     while found.wants_archive():
         found.compare_next(world.harness.transfer)
     return {str(each.session) for each in found.confirmed}
@@ -113,7 +113,7 @@ def test_a_failing_endpoint_keeps_everything(world: World) -> None:
     def fail(_: httpx.Request, __: object) -> httpx.Response:
         raise Unreachable("the endpoint is away")
 
-    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d", SystemClock())
+    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d", Clock())
     assert found.wants_archive()
     world.harness.transport.fate = fail
     found.compare_next(world.harness.transfer)
@@ -210,7 +210,7 @@ def test_nothing_is_removed_while_the_archive_is_the_endpoint(world: World) -> N
 )
 def test_the_log_says_why_nothing_was_removed(world: World, code: str, reason: str) -> None:
     """A process that was killed says nothing itself."""
-    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d", SystemClock())
+    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d", Clock())
     found._process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     with logs.recorded() as events:
         assert not found.finish("archive", wait=60)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sessiond.clock import Clock
+
 NOW_MS = 1_790_000_000_000
 
 
-class ManualClock:
+class ManualClock(Clock):
     """A wall clock and a monotonic clock that stand still until the test moves them."""
 
     def __init__(self, ms: int = NOW_MS) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 
 import msgspec
 
-from sessiond.clock import Clock, SystemClock
+from sessiond.clock import Clock
 from sessiond.config import Config, read_token, state_dir
 from sessiond.daemon.built_in_archive import BuiltInArchive
 from sessiond.device import Device, first_start_ms, hostname, identify, installation, machine_identity
@@ -52,7 +52,7 @@ class Resources(msgspec.Struct, kw_only=True):
     environ: Mapping[str, str]
     archive: BuiltInArchive
     """The archive beside the configured endpoint; there may be none."""
-    clock: Clock = msgspec.field(default_factory=SystemClock)
+    clock: Clock = msgspec.field(default_factory=Clock)
     directories: list[str] = []
     """The working directories named by sessions, read when there were `counted` sessions."""
     counted: int = 0
@@ -158,7 +158,7 @@ class Resources(msgspec.Struct, kw_only=True):
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """How resources are opened, besides the configuration. Tests replace what depends on the system."""
 
-    clock: Clock = msgspec.field(default_factory=SystemClock)
+    clock: Clock = msgspec.field(default_factory=Clock)
     open_spool: Callable[[str], Spool] = Spool
     """Opens the spool in a state directory. Raises: StateError."""
     settle_ms: int = 1000

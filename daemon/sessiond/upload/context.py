@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from sessiond.clock import Clock, SystemClock
+from sessiond.clock import Clock
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
 from sessiond.reader import Digest
@@ -80,7 +80,7 @@ class UploadContext(msgspec.Struct, kw_only=True):
     device_id: UUID
     digest: Digest
     """Computes the digests of the extents."""
-    clock: Clock = msgspec.field(default_factory=SystemClock)
+    clock: Clock = msgspec.field(default_factory=Clock)
     settled: Callable[[BatchResult], None] = lambda _: None
     """Called inside the transaction that removes a batch from the outbox."""
     address: str
