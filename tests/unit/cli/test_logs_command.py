@@ -60,7 +60,8 @@ class Follower:
 
     def __init__(self, environ: dict[str, str], *words: str) -> None:
         command = [sys.executable, "-m", "sessiond", "logs", "-f", "--json", *words]
-        self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
+        # Without a buffer, what has been written and not yet returned is always seen by `select`.
+        self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, bufsize=0)
 
     def next(self) -> dict[str, object]:
         assert self.process.stdout
