@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sessiond import zstd
-from sessiond.endpoint.stream_digest import StreamDigest
+from sessiond.endpoint.stream_digest import EMPTY, StreamDigest
 from sessiond.errors import Unreachable
 from sessiond.spool import pushed_digests
 from sessiond.spool.pushed_digests import PushedDigests
@@ -177,6 +177,10 @@ def test_the_spool_keeps_the_last_streams_only(harness: DaemonHarness, monkeypat
             stored.put(stream, 0, StreamDigest())
     kept = [stream for stream in range(1, 401) if stored.find(stream) is not None]
     assert kept == list(range(351, 401))
+    assert {stored.digest(stream, 0, 0) for stream in range(1, 401)} == {EMPTY}
+    assert stored.digest(1, 1, 0) is stored.digest(1, 0, 1) is None
+    lengths = "SELECT max(length(chain) + length(rest)) FROM pushed_digest WHERE digest IS NOT NULL"
+    assert harness.spool.connection.execute(lengths).fetchone() == (0,)
 
 
 def test_a_forgotten_session_leaves_no_digest(harness: DaemonHarness) -> None:
@@ -189,8 +193,9 @@ def test_a_forgotten_session_leaves_no_digest(harness: DaemonHarness) -> None:
     assert harness.spool.connection.execute(count).fetchone() == (0,)
 
 
-def test_a_lost_answer_makes_the_digest_unknown(harness: DaemonHarness) -> None:
-    """It is not known then what the endpoint has, until it is asked. Nothing is pushed twice."""
+@pytest.mark.parametrize("other", [False, True])
+def test_after_a_lost_answer_the_endpoint_is_asked_for_its_digest(harness: DaemonHarness, other: bool) -> None:
+    """It is not known then what the endpoint has. Nothing is pushed twice, and no other bytes pass for those pushed."""
     path = Path(harness.write(CLAUDE, claude(SESSION, 1)))
     harness.settle()
     harness.write(CLAUDE, claude(SESSION, 2))
@@ -206,9 +211,16 @@ def test_a_lost_answer_makes_the_digest_unknown(harness: DaemonHarness) -> None:
     with pytest.raises(Unreachable):
         harness.push()
     harness.transport.fate = None
+    content = path.read_bytes()
+    if other:
+        with harness.endpoint.store.write() as db:
+            db.execute("DELETE FROM chunks WHERE start > 0")
+            db.execute("UPDATE chunks SET length = ?, frame = ?", (len(content), zstd.compress(content.upper())))
+        harness.endpoint.store.digests.clear()
     harness.settle()
     lines = watch(harness)
     harness.write(CLAUDE, claude(SESSION, 3))
     harness.settle()
-    assert [line["after"] for line in lines] == [None]
+    assert [line["after"] for line in lines] == [digest_of(path.read_bytes())]
+    assert [line["generation"] for line in lines] == [int(other)]
     assert harness.held(SESSION) == path.read_bytes()

@@ -21,8 +21,12 @@ class VerifiedTool(msgspec.Struct, frozen=True, kw_only=True):
     """Files of the tool that were compared with what was captured."""
     not_captured: int
     """Files that are new, have changed, or can't be read."""
+    by_digest: int
+    """Streams of which the endpoint states the digest of what was pushed."""
+    by_length: int
+    """Streams of which only the lengths were compared, because no digest is known on one of the two sides."""
     compared: int
-    """Streams whose bytes were read from the tool's file and compared with the endpoint's (`--deep`)."""
+    """Streams whose bytes were read from the endpoint and compared (`--deep`)."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,12 @@ def listing(result: Verified, width: int) -> str:
     sessions, not_kept = sum(each.sessions for each in result.tools), sum(each.not_kept for each in result.tools)
     if not_kept:
         lines.append(f"not kept: {count(not_kept, 'session')}, which the endpoint let go after its time")
+    if by_length := sum(each.by_length for each in result.tools):
+        lines += wrapped(
+            f"{count(by_length, 'stream')} {'was' if by_length == 1 else 'were'} compared by length only, as no digest"
+            " is known: sessiond verify --deep",
+            width,
+        )
     if result.complete:
         lines.append(f"everything {'else ' if not_kept else ''}is safe: {count(sessions - not_kept, 'session')}")
     else:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from uuid import UUID
 
 from sessiond.cli.lookup import check_tool, endpoint_url, find_session
 from sessiond.cli.streams import open_client
 from sessiond.cli.verified import Problem, Verified, VerifiedTool, archive_problem
+from sessiond.cli.verified_bytes import EndpointBytes, Positions
 from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded, state_dir
 from sessiond.config.units import parse_backfill
 from sessiond.daemon.resources import terms_of
 from sessiond.device import first_start_ms, identify
-from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, ReadError, Refused, Torn
+from sessiond.errors import NotFound, ReadError, Torn
 from sessiond.ingest import Index, Location
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.verify_files import FileChecker, FileVerdict
@@ -29,12 +30,11 @@ from sessiond.restored import RestoredSessions
 from sessiond.sources import find_roots
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import NAME, Spool
-from sessiond.spool.confirmation import Confirmations, Unconfirmed
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
 from sessiond.state import has_archive
-from sessiond.upload.confirm import contiguous_end, count_equal
+from sessiond.upload.compare_digests import Stated, compare_digests
 from sessiond.upload.read_back import distrust
 from sessiond.upload.verify import Comparison, apply_comparison, compare
 from sessiond.watch.scan import scan
@@ -45,8 +45,7 @@ REASONS = {
     State.PARKED: "has a part that the endpoint refuses: sessiond queue",
     State.LOST: "has bytes that are neither in the tool's file nor at the endpoint: sessiond queue",
 }
-STREAMS = 500
-"""Streams whose digests are asked for at once."""
+CHANGED = "has changed since it was captured"
 
 
 def verify(args: argparse.Namespace, loaded: Loaded, *, repair: bool) -> Verified:
@@ -80,7 +79,7 @@ class _Verifier:
         home = args.environ.get("HOME") or os.path.expanduser("~")
         terms = terms_of(config, args.environ, device)
         age = parse_backfill(config.backfill)
-        self._checker = FileChecker(
+        checker = FileChecker(
             spool=spool,
             reading=ReadContext(digest=Digest(device.seed), now_ms=now_ms(), scratch=state_dir(config)),
             masking=Masking(terms, os.path.join(state_dir(config), "rules")),
@@ -89,10 +88,11 @@ class _Verifier:
             machine_id=self._machine_id,
             oldest_ms=None if age is None else first_start_ms(state_dir(config)) - int(age * 1000),
         )
+        self._bytes = EndpointBytes(spool=spool, client=client, machine_id=self._machine_id, checker=checker)
         self._problems: list[Problem] = []
         self._numbers: dict[str, Counter[str]] = {}
         self._different: list[Claim] = []
-        """Streams of which the endpoint has other bytes than the tool's file, or than were captured of it."""
+        """Streams of which the endpoint has other bytes than were pushed."""
 
     def run(self, *, repair: bool) -> Verified:
         """Compare, and store what is to be pushed again. Raises: EndpointError, StateError."""
@@ -100,9 +100,10 @@ class _Verifier:
             self._spool, self._client, self._machine_id, tool=self._args.tool, sessions=self._chosen
         ):
             result = comparison
+        stated = self._compare_digests(result)
         self._check_sessions(result)
         self._check_archive()
-        self._check_files(result.expired)
+        self._check_bytes(stated)
         self._store(result, repair=repair)
         found = sorted(self._numbers.items())
         tools = [VerifiedTool(tool=tool, **{name: numbers[name] for name in _NUMBERS}) for tool, numbers in found]
@@ -115,9 +116,7 @@ class _Verifier:
         with self._spool.snapshot():
             states, others = self._spool.safety.states(self._url)
             sessions = [(str(each.uuid), each.tool) for each in self._spool.catalog.sessions()]
-        lacking: dict[str, list[Claim]] = {}
-        for claim in result.wrong:
-            lacking.setdefault(claim.session, []).append(claim)
+        lacking, different = _by_session(result.wrong), _by_session(self._different)
         for session, tool in sessions:
             if not self._is_chosen(session, tool):
                 continue
@@ -128,6 +127,9 @@ class _Verifier:
                     f"stream {claim.name}" if claim.stream else "its record" for claim in lacking[session]
                 )
                 self._add(tool, f"is not complete at the endpoint, which lacks {names}", session)
+            elif session in different:
+                names = ", ".join(f"stream {claim.name}" for claim in different[session])
+                self._add(tool, f"has other bytes at the endpoint than were pushed, in {names}", session)
             elif state in REASONS:
                 self._add(tool, REASONS[state], session)
             else:
@@ -151,34 +153,75 @@ class _Verifier:
     def _add(self, tool: str, what: str, session: str | None = None, path: str | None = None) -> None:
         self._problems.append(Problem(tool=tool, session=session, path=path, what=what))
 
-    # Files
+    # Bytes
 
-    def _check_files(self, expired: set[str]) -> None:
-        digests = self._digests(expired) if self._args.deep else {}
-        compared = self._compare_files(digests)
-        self._compare_copies({number: found for number, found in digests.items() if number not in compared})
+    def _compare_digests(self, result: Comparison) -> Stated:
+        """Compare the digests of streams; add those of which the endpoint has less to what it lacks."""
+        wrong = {(claim.session, claim.stream) for claim in result.wrong}
+        with self._spool.reading():
+            claims = [
+                claim
+                for claim in Claims(self._spool.connection).claims(self._args.tool, self._chosen)
+                if claim.stream is not None
+                and claim.session not in result.expired
+                and (claim.session, claim.stream) not in wrong
+            ]
+        stated = Stated()
+        for stated in compare_digests(self._spool, self._client, self._machine_id, claims, time.sleep):  # noqa: B007
+            pass
+        result.wrong.extend(stated.lacking)
+        self._different.extend(stated.different)
+        return stated
 
-    def _compare_files(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> set[int]:
-        """Compare the tools' files with what was captured; with `digests`, their bytes with those of the endpoint.
+    def _check_bytes(self, stated: Stated) -> None:
+        """Read bytes: with `--deep` of all streams, else where a length and a digest do not answer the question."""
+        different = {claim.stream for claim in stated.different}
+        positions = {row: found for row, found in stated.positions.items() if row not in different}
+        compared = self._compare_files(positions if self._args.deep else {})
+        ahead = {claim.stream for claim in stated.ahead}
+        unknown = {claim.stream for claim in stated.length_only} - compared
+        for row, (claim, _) in sorted(positions.items()):
+            if row in compared or not (self._args.deep or row in ahead):
+                continue
+            same = self._bytes.compare_earlier(claim) if row in ahead else self._bytes.compare_copy(claim)
+            if same is not None:
+                self._count(claim.tool, "compared")
+                unknown.discard(row)
+            elif row in ahead:
+                self._add_different(claim, "the endpoint has something else of stream {} than was pushed from here")
+            if same is False:
+                self._add_different(claim, "the endpoint has other bytes of stream {} than were captured")
+        for claim in stated.length_only:
+            if claim.stream in unknown:
+                self._count(claim.tool, "by_length")
+        for row in stated.equal - compared:
+            self._count(stated.positions[row][0].tool, "by_digest")
+
+    def _add_different(self, claim: Claim, what: str, path: str | None = None) -> None:
+        self._different.append(claim)
+        self._add(claim.tool, what.format(claim.name), claim.session, path)
+
+    def _compare_files(self, positions: Positions) -> set[int | None]:
+        """Compare the tools' files with what was captured; with `positions`, their bytes with those of the endpoint.
 
         Return the rows of the streams whose bytes were compared.
         """
-        compared: set[int] = set()
+        compared: set[int | None] = set()
         for location in self._locations():
             tool = location.source.tool
-            verdict, reason = self._checker.check(location)
+            verdict, reason = self._bytes.checker.check(location)
             if verdict is FileVerdict.NONE:
                 continue
             self._count(tool, "files")
             if verdict is not FileVerdict.CAPTURED:
                 self._count(tool, "not_captured")
                 what = {
-                    FileVerdict.CHANGED: "has changed since it was captured",
+                    FileVerdict.CHANGED: CHANGED,
                     FileVerdict.NEW: "is not captured yet",
                 }.get(verdict, f"can't be read: {reason}")
                 self._add(tool, f"{location.path} {what}", path=location.path)
-            elif digests:
-                compared.update(self._compare(location, digests))
+            elif positions:
+                compared.update(self._compare(location, positions))
         return compared
 
     def _locations(self) -> Iterator[Location]:
@@ -206,77 +249,21 @@ class _Verifier:
     def _streams(self, session: int) -> list[StreamState]:
         return [*self._spool.catalog.streams(session), *self._spool.catalog.side_streams(session)]
 
-    def _compare(self, location: Location, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> Iterator[int]:
+    def _compare(self, location: Location, positions: Positions) -> Iterator[int]:
         """Compare the bytes of a file with the endpoint's; iterate the rows of its streams."""
-
-        def remote(stream: StreamState) -> wire.RemotePosition | None:
-            found = digests.get(stream.id)
-            if found is None or (found[1].generation, found[1].length) != (stream.generation, stream.folded):
-                return None
-            return found[1]
-
-        def fetch(stream: StreamState) -> Iterator[bytes]:
-            claim = digests[stream.id][0]
-            return self._client.stream(
-                self._machine_id, UUID(claim.session), claim.name, generation=stream.generation, end=stream.folded
-            )
-
         try:
-            for number, same in self._checker.compare(location, remote, fetch):
+            for number, same in self._bytes.compare_file(location, positions):
+                if same is None:
+                    self._add(location.source.tool, f"{location.path} {CHANGED}", path=location.path)
+                    continue
                 self._count(location.source.tool, "compared")
                 yield number
                 if not same:
-                    claim = digests[number][0]
-                    self._different.append(claim)
-                    what = f"the endpoint has other bytes of stream {claim.name} than {location.path}"
-                    self._add(location.source.tool, what, claim.session, location.path)
+                    claim = positions[number][0]
+                    what = "the endpoint has other bytes of stream {} than " + location.path
+                    self._add_different(claim, what, location.path)
         except (ReadError, Torn, OSError, *DAMAGED) as error:
             self._add(location.source.tool, f"{location.path} can't be read: {error}", path=location.path)
-
-    def _compare_copies(self, digests: dict[int, tuple[Claim, wire.RemotePosition]]) -> None:
-        """Read what only the endpoint has, because the tool deleted its file, and compare it with what was queued."""
-        confirmations, digest = Confirmations(self._spool.connection), self._checker.reading.digest
-        for number in sorted(digests.keys() & confirmations.only_copies()):
-            claim = digests[number][0]
-            extents = confirmations.queued(number)
-            # A stream whose extents are not all known can't be compared to its end.
-            known = min(contiguous_end(extents), claim.acked)
-            stored = Unconfirmed(
-                stream=number,
-                session=UUID(claim.session),
-                name=claim.name,
-                generation=claim.generation,
-                length=claim.acked,
-            )
-            try:
-                equal = max(count_equal(self._client, self._machine_id, stored, extents, digest), default=0)
-            except NotFound:
-                equal = 0
-            except Refused:  # a token that only pushes: what the endpoint has was compared by length
-                return
-            self._count(claim.tool, "compared")
-            if equal < known:
-                self._different.append(claim)
-                what = (
-                    f"the endpoint has other bytes of stream {claim.name} than were captured; the tool's file is gone"
-                )
-                self._add(claim.tool, what, claim.session)
-
-    def _digests(self, expired: set[str]) -> dict[int, tuple[Claim, wire.RemotePosition]]:
-        """Return what the endpoint has of each stream that is called safe, by the row of the stream."""
-        claims = [
-            claim
-            for claim in Claims(self._spool.connection).claims(self._args.tool, self._chosen)
-            if claim.stream is not None and claim.session not in expired
-        ]
-        found: dict[int, tuple[Claim, wire.RemotePosition]] = {}
-        for start in range(0, len(claims), STREAMS):
-            some = claims[start : start + STREAMS]
-            keys = [wire.StreamKey(session=UUID(claim.session), stream=claim.name) for claim in some]
-            for claim, position in zip(some, self._client.offsets(self._machine_id, keys), strict=True):
-                if position is not None and claim.stream is not None:
-                    found[claim.stream] = claim, position
-        return found
 
     # Repair
 
@@ -295,4 +282,11 @@ class _Verifier:
             self._spool.archived.retry()
 
 
-_NUMBERS = ("sessions", "safe", "not_kept", "files", "not_captured", "compared")
+def _by_session(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.session, []).append(claim)
+    return found
+
+
+_NUMBERS = ("sessions", "safe", "not_kept", "files", "not_captured", "by_digest", "by_length", "compared")

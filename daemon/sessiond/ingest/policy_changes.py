@@ -21,6 +21,7 @@ from sessiond.ingest.pipeline import LEVEL
 from sessiond.reader import CHUNK
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
+from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.rows import Frame
 from sessiond.spool.scrub import scrub
 
@@ -193,7 +194,8 @@ def _digest_again(context: IngestContext, frame: Frame, data: bytes) -> None:
 
 
 def _mask_records(context: IngestContext) -> None:
-    context.spool.catalog.forget_pushed_digests()  # they have the last bytes of each stream, masked by the old rules
+    # They have the last bytes of each stream, masked by the old rules.
+    PushedDigests(context.spool.connection).reduce_all()
     for session in context.spool.outbox.sessions(1 << 31):
         for stream in context.spool.catalog.streams(session.id):
             context.masking.fold(stream.fold)

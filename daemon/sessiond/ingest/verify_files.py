@@ -21,6 +21,7 @@ from sessiond.restored import RestoredSessions
 from sessiond.session import session_id
 from sessiond.sources.damaged import DAMAGED
 from sessiond.spool import Spool
+from sessiond.spool.confirmation import UNCERTAIN, Confirmations
 from sessiond.spool.rows import StreamState
 
 _MASK = b"*0123456789abcdef"
@@ -94,8 +95,10 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
         location: Location,
         remote: Callable[[StreamState], RemotePosition | None],
         fetch: Callable[[StreamState], Iterator[bytes]],
-    ) -> Iterator[tuple[int, bool]]:
+    ) -> Iterator[tuple[int, bool | None]]:
         """Read a file and compare it with the endpoint; yield (row of the stream, whether the bytes are equal).
+
+        None: the file has other bytes than were captured, although it is as long.
 
         `remote` returns the endpoint's position in a stream, and `fetch` its bytes. The digest that an endpoint states
         is believed only if the token may not read. The stream may have been masked by other rules; then it is fetched
@@ -116,6 +119,8 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
                     continue
                 digest = self._digest(stream, source.content, location.path, held)
                 if digest is None:
+                    if source.content.size >= stream.folded:
+                        yield stream.id, None
                     continue
                 sent = _sent_digest(held, fetch(stream))
                 same = sent == digest
@@ -137,14 +142,22 @@ class FileChecker(msgspec.Struct, frozen=True, kw_only=True):
         return digest if end == stream.folded else None
 
     def _same_but_masked(self, stream: StreamState, content: Content, parts: Iterator[bytes]) -> bool:
-        """Return whether the endpoint's bytes differ from the file's only where they are masked."""
+        """Return whether the endpoint has the bytes that were queued, which may have been masked by other rules.
+
+        An earlier version stored no digests of masked bytes. What it queued may differ from the file in any byte that
+        looks like a mask.
+        """
         held = bytearray()
+        queued = Confirmations(self.spool.connection).queued(stream.id, uncertain=True)
+        digests = {extent.start: extent.digest for extent in queued}
         for chunk in read_extents(content, self.spool.catalog.extents(stream.id)):
             while len(held) < len(chunk.data) and (part := next(parts, b"")):
                 held += part
             sent = bytes(held[: len(chunk.data)])
             del held[: len(chunk.data)]
-            if len(sent) < len(chunk.data) or not _differs_by_mask(sent, chunk.data):
+            digest = digests.get(chunk.offset, UNCERTAIN)
+            same = _differs_by_mask(sent, chunk.data) if digest == UNCERTAIN else self.reading.digest(sent) == digest
+            if len(sent) < len(chunk.data) or not same:
                 return False
         return not held and not next(parts, b"")
 

@@ -82,10 +82,6 @@ class PrivacyOps(Folds):
         self.clear_fold_cache()  # a new stream may get the number of a removed one
         return names
 
-    def forget_pushed_digests(self) -> None:
-        """Remove the digests of what the endpoint acknowledged, with the bytes that they keep."""
-        self._db.execute("DELETE FROM pushed_digest")
-
     def reread_files_without_session(self) -> None:
         """Mark files without a captured session to be read again: their sessions may no longer be excluded."""
         self.rereads += 1

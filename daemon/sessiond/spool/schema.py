@@ -275,6 +275,10 @@ MIGRATIONS = (
         rest BLOB NOT NULL
     );
     """,
+    """
+    -- The digest of a stream whose chain and rest were removed; NULL: it follows from these.
+    ALTER TABLE pushed_digest ADD COLUMN digest BLOB;
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

@@ -13,6 +13,7 @@ from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import BEHIND
 from sessiond.spool.folds import Folds, pack_row
+from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.rows import UNSTORED, StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -176,7 +177,8 @@ class Streams(Folds):
                 "UPDATE stream SET held = NULL, known = 1, unproven = 0, unconfirmed = 0 WHERE id = ?", (stream,)
             )
             return
-        self._drop_digest(stream)
+        if PushedDigests(self._db).contradicts(stream, held):
+            self.distrust(stream)  # the numbers prove nothing
         self._db.execute(
             "UPDATE stream SET known = 1, unconfirmed = 0, held ="
             " iif((generation, acked, folded, queued, waiting, lost) = (?, ?, ?, ?, 0, 0) AND NOT unproven, NULL, ?)"
@@ -197,16 +199,11 @@ class Streams(Folds):
 
     def set_unknown(self, stream: int) -> None:
         """Request the endpoint's position in a stream before more of it is pushed."""
-        self._drop_digest(stream)
         self._db.execute("UPDATE stream SET known = 0 WHERE id = ?", (stream,))
 
     def distrust(self, stream: int) -> None:
         """Compare a stream with the endpoint's copy by its digest, although they have equal numbers."""
         self._db.execute("UPDATE stream SET unproven = 1 WHERE id = ?", (stream,))
-
-    def _drop_digest(self, stream: int) -> None:
-        # It is that of what the endpoint acknowledged, and the endpoint may have something else.
-        self._db.execute("DELETE FROM pushed_digest WHERE stream = ?", (stream,))
 
     def set_position(self, stream: int, generation: int, queued: int, acked: int, gap: tuple[int, int] | None) -> None:
         """Store the position at which the stream continues at the endpoint.

@@ -55,6 +55,11 @@ class Claim(FrozenRecord):
     generation: int = 0
     acked: int = 0
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """The generation, and how many bytes of it the endpoint has acknowledged."""
+        return self.generation, self.acked
+
 
 class Claims:
     """Reads what is called safe, and takes it back. Writing methods run inside `Spool.transaction`."""
@@ -103,6 +108,13 @@ class Claims:
             return None
         names = ("session", "tool", "number", "revision", "stream", "name", "generation", "acked")
         return Claim(**dict(zip(names, row, strict=True)))
+
+    def stands(self, claim: Claim) -> bool:
+        """Return whether the spool still claims the same of a stream: nothing more was captured or pushed of it."""
+        row = self._db.execute(
+            f"SELECT generation, acked FROM stream WHERE id = ? AND {CLAIMED}", (claim.stream,)
+        ).fetchone()
+        return row is not None and tuple(row) == claim.position
 
     def withdraw(self, claim: Claim) -> None:
         """Push a record again, or ask the endpoint how much it has of a stream; the rest is pushed again.

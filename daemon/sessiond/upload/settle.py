@@ -122,11 +122,13 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
 
 
 def _keep_digest(context: UploadContext, item: Segment, result: wire.Result) -> None:
-    """Store the digest of the stream up to the end of a segment that the endpoint has."""
+    """Store the digest of the stream up to the end of a segment that the endpoint has.
+
+    Of a duplicate it was not compared: it is when the endpoint states its position.
+    """
+    context.stream_digests.acknowledge(item)
     if result.status == "duplicate":
         _forget_position(context, item)
-    else:
-        context.stream_digests.acknowledge(item)
 
 
 def _forget_position(context: UploadContext, item: Segment) -> None:

@@ -157,7 +157,7 @@ def test_files_that_are_not_captured_are_found(harness: DaemonHarness, capsys: p
 def test_other_bytes_at_the_endpoint_are_found_and_replaced(
     stated: bool, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only reading them shows it, if the endpoint still states the digest of the right ones.
+    """The digest shows it. If the endpoint still states that of the right ones, only reading them does.
 
     The right ones become a new generation.
     """
@@ -170,9 +170,10 @@ def test_other_bytes_at_the_endpoint_are_found_and_replaced(
         if not stated:
             db.execute("UPDATE generations SET sha256 = NULL")
             harness.endpoint.store.digests.clear()
-    assert problems(harness, capsys) == []
-    assert "other bytes" in problems(harness, capsys, "--deep")[0]
-    assert problems(harness, capsys, "--deep", "--repair") == []
+    assert len(problems(harness, capsys)) == (not stated)
+    (found,) = problems(harness, capsys, "--deep")
+    assert "other bytes" in found
+    assert problems(harness, capsys, "--repair", *(["--deep"] if stated else [])) == []
     assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
 
 
@@ -202,6 +203,66 @@ def test_bytes_that_only_the_endpoint_has_are_compared_too(
     assert problems(harness, capsys, "--deep", SESSIOND_TOKEN=pushes) == []
     assert "other bytes of stream main than were captured" in problems(harness, capsys, "--deep")[0]
     assert problems(harness, capsys, "--deep", "--repair") != []
+
+
+def counts(harness: DaemonHarness, capsys: pytest.CaptureFixture[str], *words: str, **environ: str) -> dict[str, int]:
+    """What `verify` counts of the only tool, and no problem."""
+    capsys.readouterr()
+    assert run(harness, "verify", "--json", *words, **environ) == 0
+    (tool,) = json.loads(capsys.readouterr().out)["tools"]
+    return {name: tool[name] for name in ("by_digest", "by_length", "compared")}
+
+
+def test_digests_are_compared_and_no_byte_is_read(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where none is known, the lengths are, and the command says so. A token that only pushes is enough."""
+    capture(harness)
+    assert counts(harness, capsys) == {"by_digest": 2, "by_length": 0, "compared": 0}
+    pushes = tokens.add(harness.endpoint.store, "ci", scopes=["push"])
+    with closing(endpoint_db(harness)) as db:
+        db.execute("UPDATE tokens SET device = ? WHERE name = 'ci'", (str(harness.device_id),))
+    assert counts(harness, capsys, SESSIOND_TOKEN=pushes) == {"by_digest": 2, "by_length": 0, "compared": 0}
+    harness.spool.connection.execute("DELETE FROM pushed_digest WHERE number = (SELECT max(number) FROM pushed_digest)")
+    assert counts(harness, capsys) == {"by_digest": 1, "by_length": 1, "compared": 0}
+    assert counts(harness, capsys, "--deep") == {"by_digest": 0, "by_length": 0, "compared": 2}
+    capsys.readouterr()
+    assert run(harness, "verify") == 0
+    assert "1 stream was compared by length only, as no digest is known" in capsys.readouterr().out
+
+
+def test_digests_outlive_a_change_of_rules_and_a_restart_of_the_endpoint(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client removes the bytes that it kept for them, and the endpoint computes them from its bytes."""
+    capture(harness)
+    harness.close()
+    harness.masking = Masking(read_terms(Config(), {}, b"k" * 64))
+    harness.open()
+    harness.settle()
+    harness.endpoint.store.digests.clear()
+    assert counts(harness, capsys) == {"by_digest": 2, "by_length": 0, "compared": 0}
+
+
+@pytest.mark.parametrize("bytes_kept", [True, False])
+def test_a_later_generation_of_other_bytes_does_not_pass_for_ours(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str], bytes_kept: bool
+) -> None:
+    """A copy of this state pushed it, and the endpoint was restored from a backup. What counts is what was pushed."""
+    capture(harness)
+    with closing(endpoint_db(harness)) as db:
+        db.execute(
+            "INSERT INTO generations (stream, generation, length, keep, base)"
+            f" SELECT stream, 1, 0, 0, NULL FROM streams WHERE session = '{SESSION}'"
+        )
+    if not bytes_kept:
+        lose(harness, f"DELETE FROM chunks WHERE stream IN {_STREAMS} AND generation = 0")
+        lose(harness, f"UPDATE generations SET length = 0 WHERE stream IN {_STREAMS} AND generation = 0")
+    found = problems(harness, capsys)
+    if bytes_kept:
+        assert found == [], "its earlier generations can be read"
+        return
+    assert found == ["the endpoint has other bytes of stream main than were captured"]
+    assert problems(harness, capsys, "--repair") == []
+    assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
 
 
 def test_rules_that_were_added_later_change_nothing(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
