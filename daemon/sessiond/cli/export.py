@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ATIF 1.7; handoff: a prompt to continue in another tool",
     )
     parser.add_argument(
-        "-o", "--output", metavar="PATH", help="a file, or a directory for several sessions; otherwise standard output"
+        "-o",
+        "--output",
+        metavar="PATH",
+        default="-",
+        help="a file, or a directory for several sessions; - is the standard output (default)",
     )
 
 
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from sessiond.cli.conversation import Library
     from sessiond.cli.masked import open_redactor
 
-    directory = args.output if args.output and os.path.isdir(args.output) else None
+    directory = args.output if os.path.isdir(args.output) else None
     if len(args.id) > 1 and directory is None:
         raise UsageError("several sessions need a directory", hint="make one and name it: -o DIRECTORY")
     loaded = load_config(args, valid=True)
@@ -61,12 +65,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write(reader: Reader, format: str, output: str | None, directory: str | None) -> None:
+def _write(reader: Reader, format: str, output: str, directory: str | None) -> None:
     """Write a session to a file, or print it. Raises: UsageError."""
     from sessiond.cli import UsageError
 
     lines = _lines(reader, format)
-    if output is None:
+    if output == "-":
         sys.stdout.writelines(f"{line}\n" for line in lines)
         return
     # The whole id: those of some tools begin with the time, so sessions of one minute share a prefix.

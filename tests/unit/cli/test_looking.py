@@ -640,7 +640,8 @@ def test_export_writes_several_sessions_to_a_directory(
     target.mkdir()
     assert run(harness, "export", SESSION, OTHER, "-o", str(target)) == 0
     assert {path.name for path in target.iterdir()} == {f"claude-code-{each}.md" for each in (SESSION, OTHER)}
-    assert run(harness, "export", SESSION) == 0
-    assert capsys.readouterr().out == (target / f"claude-code-{SESSION}.md").read_text()
+    for words in ([], ["-o", "-"]):
+        assert run(harness, "export", SESSION, *words) == 0
+        assert capsys.readouterr().out == (target / f"claude-code-{SESSION}.md").read_text()
     assert run(harness, "export", SESSION, "-o", str(tmp_path / "missing" / "file")) == 2
     assert "can't be written" in capsys.readouterr().err
