@@ -21,7 +21,7 @@ ENCODINGS = pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 
 
 def records_of(*lengths: int) -> list[str]:
-    """Return records with random texts of these lengths. Of a long text, one letter in seventeen is one of `LETTERS`."""
+    """Return records with random texts. Of a long text, one letter in seventeen is one of `LETTERS`."""
     choice, found = random.Random(7), []
     for length in lengths:
         letters = LETTERS if length < CHUNK else LETTERS + "text" * 4 * len(LETTERS)
