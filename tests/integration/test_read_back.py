@@ -32,6 +32,7 @@ ALL = 1 << 30
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(read_back_module, "REQUEST", 1)
+    monkeypatch.setattr(read_back_module, "ROUNDS", 1)
     with ExitStack() as stack:
         yield World(tmp_path, stack)
 
@@ -118,7 +119,7 @@ def test_masked_bytes_are_compared_as_they_were_sent(world: World, gone: bool) -
     if gone:
         vanish(world)
     size = len(world.harness.held(SESSION))
-    assert msgspec.structs.asdict(read(world)) == {"read_bytes": size, "different": 0}
+    assert msgspec.structs.asdict(read(world)) == {"read_bytes": size, "by_digest": 0, "different": 0}
 
 
 def test_a_round_reads_each_stream_once(world: World) -> None:
@@ -172,7 +173,7 @@ def test_a_stream_that_was_rewritten_between_two_parts_is_read_from_its_start(wo
     assert read(world, 10).read_bytes < len(content(world))
     world.harness.write(CLAUDE, *lines(2, 50), mode="wb")
     world.harness.settle()
-    assert msgspec.structs.asdict(read(world)) == {"read_bytes": len(content(world)), "different": 0}
+    assert msgspec.structs.asdict(read(world)) == {"read_bytes": len(content(world)), "by_digest": 0, "different": 0}
 
 
 def test_what_an_earlier_version_masked_is_not_called_different(world: World) -> None:
@@ -183,6 +184,74 @@ def test_what_an_earlier_version_masked_is_not_called_different(world: World) ->
     replace(world, b"one thing", b"two thing")
     assert read(world).different == 0
     assert world.state() is State.SAFE
+
+
+def use_digests(monkeypatch: pytest.MonkeyPatch, rounds: int = 1 << 20) -> None:
+    """Have few streams read whose digests are known; none by default."""
+    monkeypatch.setattr(read_back_module, "ROUNDS", rounds)
+
+
+def test_a_known_digest_is_compared_and_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one request for all streams. The others are read, and their digests are known from then on."""
+    use_digests(monkeypatch)
+    world.settle_at("first", [])
+    sizes = write(world, 4)
+    before = len(world.harness.transport.requests)
+    assert msgspec.structs.asdict(read(world)) == {"read_bytes": 0, "by_digest": 4, "different": 0}
+    assert [path for path, _ in world.harness.transport.requests[before:]] == ["/v1/offsets"]
+    world.harness.spool.connection.execute("DELETE FROM pushed_digest WHERE number > 2")
+    found = read(world)
+    assert found.by_digest == 2 and found.read_bytes == sum(sizes.values()) // 2
+    assert read(world).by_digest == 4
+
+
+def test_each_stream_is_read_in_one_round_of_eight(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint states the right digests, and its disk has other bytes: only reading shows that."""
+    use_digests(monkeypatch, 8)
+    world.settle_at("first", [])
+    sizes = write(world, 5)
+    before = len(world.harness.transport.requests)
+    rounds = [read(world) for _ in range(8)]
+    assert {each.different for each in rounds} == {0}
+    paths = asked(world, before)
+    assert len(paths) == len(set(paths)) == 5, "once each"
+    assert sum(each.read_bytes for each in rounds) == sum(sizes.values())
+    replace(world, b"hello", b"HELLO")
+    assert sum(read(world).different for _ in range(8)) == 5
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_another_digest_is_another_content(world: World, monkeypatch: pytest.MonkeyPatch, readable: bool) -> None:
+    """With a token that only pushes, too: it may ask for digests."""
+    use_digests(monkeypatch)
+    world.settle_at("first", lines(3, text="one thing"))
+    server = world.servers["first"]
+    if not readable:
+        world.close()
+        token = tokens.add(server.store, "pusher", scopes=["push"])
+        with server.store.write() as db:
+            db.execute("UPDATE tokens SET device = ? WHERE name = 'pusher'", (str(world.harness.device_id),))
+        world.servers["first"] = msgspec.structs.replace(server, token=token)
+        world.configure("first")
+    assert read(world).by_digest == 1
+    replace(world, b"one thing", b"two thing")
+    server.store.digests.clear()
+    assert msgspec.structs.asdict(read(world)) == {"read_bytes": 0, "by_digest": 0, "different": 1}
+    world.harness.settle()
+    assert world.state() is State.SAFE
+    assert read(world).by_digest == 1
+
+
+def test_digests_cost_less_of_a_day_than_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But something: a digest that the endpoint did not keep costs it a reading of all bytes."""
+    use_digests(monkeypatch, 8)
+    monkeypatch.setattr(read_back_module, "DIGEST", 1)
+    monkeypatch.setattr(read_back_module, "REQUEST", 1)
+    world.settle_at("first", [])
+    size = min(write(world, 5).values())
+    assert read(world, 1).by_digest == 1
+    found = read(world, size // 2)
+    assert (found.by_digest, found.read_bytes) == (4, 0)
 
 
 def page(*_: object) -> httpx.Response:

@@ -1,6 +1,7 @@
 """Compares once a day what is called safe with what the endpoint has, one request between two pushes.
 
-First the revisions of all records and the lengths of all streams, then the bytes of a part of the streams.
+First the revisions of all records and the lengths of all streams. Then the digests of a part of the streams, and the
+bytes of some of them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class PeriodicCheck:
     """
 
     def __init__(self, context: UploadContext, is_metered: Callable[[], bool] = lambda: False) -> None:
-        """While the network is metered, no bytes are read."""
+        """While the network is metered, neither digests nor bytes are compared."""
         self._context, self._is_metered = context, is_metered
         self._spool, self._clock = context.spool, context.clock
         self._steps: Iterator[bool] | None = None

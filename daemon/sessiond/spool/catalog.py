@@ -15,7 +15,6 @@ from sessiond.spool.archive_counts import ARCHIVE_LISTED, ARCHIVE_PROBLEM
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import Files
 from sessiond.spool.privacy_ops import PrivacyOps
-from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.rows import BuiltRecord, SessionFilter, SessionState, StreamState
 from sessiond.spool.streams import Streams
 
@@ -164,7 +163,7 @@ class Catalog(Streams, Files, PrivacyOps):
             " WHERE skipped IS NULL"
         )
         self._db.execute("UPDATE session SET pushed = 0, parked = NULL, dropped = NULL")
-        PushedDigests(self._db).drop_all()
+        self._db.execute("DELETE FROM pushed_digest")  # without importing hashlib, which `ls` does not need
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))

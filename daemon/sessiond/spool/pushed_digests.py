@@ -48,6 +48,14 @@ class PushedDigests:
         if number is not None and number % _EACH == 0:
             self._reduce(number - KEPT - _EACH, number - KEPT)
 
+    def learn(self, stream: int, generation: int, digest: StreamDigest) -> None:
+        """Store a digest that was read from the endpoint. It takes no state from a stream that was pushed lately."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO pushed_digest (number, stream, generation, length, chain, rest, digest)"
+            " SELECT coalesce(min(number), 0) - 1, ?, ?, ?, x'', x'', ? FROM pushed_digest",
+            (stream, generation, digest.length, bytes.fromhex(digest.hexdigest())),
+        )
+
     def contradicts(self, stream: int, held: RemotePosition) -> bool:
         """Return whether an endpoint that has as many bytes states another digest. Drop ours unless it is the same."""
         pushed = self.digest(stream, held.generation or 0, held.length)
@@ -62,10 +70,6 @@ class PushedDigests:
     def drop(self, stream: int) -> None:
         """Remove the digest of a stream."""
         self._db.execute("DELETE FROM pushed_digest WHERE stream = ?", (stream,))
-
-    def drop_all(self) -> None:
-        """Remove all digests."""
-        self._db.execute("DELETE FROM pushed_digest")
 
     def _reduce(self, after: int, until: int) -> None:
         rows = self._db.execute(

@@ -13,7 +13,6 @@ from sessiond.endpoint.wire import RemotePosition, StreamLength
 from sessiond.spool.decoding import checked
 from sessiond.spool.files import BEHIND
 from sessiond.spool.folds import Folds, pack_row
-from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.rows import UNSTORED, StreamState
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -177,8 +176,6 @@ class Streams(Folds):
                 "UPDATE stream SET held = NULL, known = 1, unproven = 0, unconfirmed = 0 WHERE id = ?", (stream,)
             )
             return
-        if PushedDigests(self._db).contradicts(stream, held):
-            self.distrust(stream)  # the numbers prove nothing
         self._db.execute(
             "UPDATE stream SET known = 1, unconfirmed = 0, held ="
             " iif((generation, acked, folded, queued, waiting, lost) = (?, ?, ?, ?, 0, 0) AND NOT unproven, NULL, ?)"

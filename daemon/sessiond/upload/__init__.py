@@ -133,7 +133,7 @@ def _ask_positions(context: UploadContext) -> tuple[int, int]:
         for (number, _, _), position in zip(unknown, answers, strict=True):
             # A position that can't be decoded stays unknown: the stream's segments wait, and the next batch asks again.
             if position is not None:
-                context.spool.catalog.set_remote_position(number, position)
+                context.stream_digests.store_position(number, position)
     undecoded = sum(position is None for position in answers)
     return len(unknown) - undecoded, undecoded
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sessiond.endpoint.stream_digest import StreamDigest
+from sessiond.endpoint.wire import RemotePosition
 from sessiond.spool import Spool
 from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.rows import Segment
@@ -18,7 +19,7 @@ class PushDigests:
     """The digests of one push after another. `append` or `begin_generation` is called for each segment, in order."""
 
     def __init__(self, spool: Spool) -> None:
-        self._stored = PushedDigests(spool.connection)
+        self._spool, self._stored = spool, PushedDigests(spool.connection)
         self._ends: dict[int, tuple[int, StreamDigest] | None] = {}
         """By stream: the generation, and the digest after the last prepared segment; None: not known."""
         self._after: dict[int, tuple[int, StreamDigest]] = {}
@@ -54,6 +55,15 @@ class PushDigests:
         after = self._after.get(item.id)
         if after is not None:
             self._stored.put(item.stream_id, *after)
+
+    def store_position(self, stream: int, held: RemotePosition) -> None:
+        """Store the endpoint's position in a stream. If it has as many bytes with another digest, trust none of them.
+
+        Runs inside `Spool.transaction`.
+        """
+        if self._stored.contradicts(stream, held):
+            self._spool.catalog.distrust(stream)
+        self._spool.catalog.set_remote_position(stream, held)
 
     def _set(self, item: Segment, digest: StreamDigest | None) -> None:
         self._ends[item.stream_id] = None if digest is None else (item.generation, digest)

@@ -1,82 +1,158 @@
-"""Reads what is called safe from the endpoint, a part each day, and compares it with the digests of what was queued.
+"""Compares what is called safe with what the endpoint has, a part each day: by digests, and by reading its bytes.
 
-A list of lengths does not show that bytes are still what they were. Only the bytes show it.
+A list of lengths does not show that bytes are still what they were. The digest of a stream shows what the endpoint
+stored, and costs it a fraction of sending the bytes. It does not show what its disk has made of them since, nor that
+the endpoint is honest. So each round reads a part of the streams as well, and all of those whose digest is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 import msgspec
 
 from sessiond.endpoint import wire
+from sessiond.endpoint.stream_digest import StreamDigest
 from sessiond.errors import EndpointError, NotFound, Refused
 from sessiond.reader import Extent
 from sessiond.spool import Spool
 from sessiond.spool.confirmation import Confirmations, Unconfirmed
+from sessiond.spool.pushed_digests import PushedDigests
 from sessiond.spool.sizes import SIZES, read_sizes
 from sessiond.spool.verification import Claim, Claims
+from sessiond.upload.compare_digests import Stated, compare_digests
 from sessiond.upload.confirm import ATTEMPTS, count_equal
 from sessiond.upload.context import UploadContext
 
 CURSOR = "verification.cursor"
-"""Meta key: the stream and the offset up to which bytes were read, of the current round."""
+"""Meta key: the last stream that was compared, or else the offset up to which it was; and the number of the round."""
 DAYS = 30
-"""Days in which everything is read once, if neither bound of a day's part applies."""
+"""Days in which everything is read once, if no digest is known and neither bound of a day's part applies."""
 LEAST, MOST = 16 << 20, 256 << 20
-"""Bytes that are read a day: at least, and at most."""
+"""Bytes of a day's part: at least, and at most."""
 REQUEST = 16 << 10
 """Bytes that a stream counts for at least, because it takes a request: a thousand a day for the smallest ones."""
+ROUNDS = 8
+"""Rounds in one of which a stream is read although its digest is known."""
+DIGEST = 1 << 10
+"""Bytes that a stream counts for at least whose digest alone is compared; else an eighth of its length, which is about
+what a digest costs an endpoint that has kept none."""
+GROUP = 100
+"""Streams whose digests are asked for together."""
 
 
 class ReadBack(msgspec.Struct, kw_only=True):
     """The result: bytes that were read, and streams of which the endpoint has other bytes."""
 
     read_bytes: int = 0
+    by_digest: int = 0
+    """Streams of which only the digests were compared, and are equal."""
     different: int = 0
 
 
+class _Place(msgspec.Struct, frozen=True):
+    """How far a round has come."""
+
+    stream: int = 0
+    offset: int = 0
+    round: int = 0
+
+    def is_read(self, stream: int) -> bool:
+        """Return whether it is a stream's turn to be read in this round."""
+        return (stream + self.round) % ROUNDS == 0
+
+
 def part_of_day(spool: Spool) -> int:
-    """Return how many bytes are read a day."""
+    """Return how many bytes are read a day, if no digest is known."""
     sizes = read_sizes(spool.meta(SIZES))
     captured = 0 if sizes is None else sum(sizes.tools.values())
     return min(max(captured // DAYS, LEAST), MOST)
 
 
 def read_back(context: UploadContext, budget: int) -> Iterator[ReadBack]:
-    """Compare the next `budget` bytes; yield after each request the result so far. A round ends with the last stream.
+    """Compare the next part; yield after each request the result so far. A round ends with the last stream.
 
-    A stream that differs is not called safe any more: the tool's file is pushed again as a new generation. Without the
-    file, what differs counts as lost. A token that only pushes can't read anything, so nothing is compared.
+    `budget`: about the bytes that are read. A stream that differs is not called safe any more: the tool's file is
+    pushed again as a new generation. Without the file, what differs counts as lost. A token that only pushes can't read
+    anything, so only digests are compared.
 
     Raises: EndpointError.
     """
-    spool = context.spool
-    result, at, left = ReadBack(), _cursor(spool), budget
+    spool, digests, readable = context.spool, _Digests(context), True
+    result, place, left = ReadBack(), _load(context.spool), budget
     try:
         while left > 0:
-            part = _next_part(spool, at, left)
+            part = _next_part(spool, place, left)
             if part is None:
-                at = 0, 0
+                place = _Place(round=place.round + 1)
                 break
-            end = part.start
-            for end in _compare(context, part):  # noqa: B007 - the last one counts
+            if digests.must_ask(part):
+                digests.ask(part.stream)
                 yield result
+            equal, end = digests.compare(part), part.start
+            if equal is None or (equal and readable and place.is_read(part.stream)):
+                try:
+                    for end in _compare(context, part) if readable else ():  # noqa: B007 - the last one counts
+                        yield result
+                    equal = end >= part.end or not readable
+                except Refused:
+                    equal, readable = True, False
+                left -= max(end - part.start, REQUEST)
+            else:
+                left -= max(part.claim.acked // ROUNDS, DIGEST)
+                result.by_digest += equal
             result.read_bytes += end - part.start
-            left -= max(end - part.start, REQUEST)
-            if end < part.end:
+            if not equal:
                 result.different += 1
                 distrust(spool, part.claim)
-            at = part.next
-    except Refused:
-        return
+            place = _Place(*part.next, place.round) if end > part.start else _Place(part.stream, 0, place.round)
     except EndpointError:
-        _save_cursor(spool, at)
+        _save(spool, place)
         raise
-    _save_cursor(spool, at)
+    _save(spool, place)
     yield result
+
+
+class _Digests:
+    """The endpoint's digests of the next streams, where ours are known."""
+
+    def __init__(self, context: UploadContext) -> None:
+        self._context = context
+        self._stated = Stated()
+        self._last = 0
+        """The last stream that was asked about."""
+
+    def must_ask(self, part: _Part) -> bool:
+        return part.start == 0 and part.stream > self._last
+
+    def ask(self, stream: int) -> None:
+        """Ask for those of the next streams, from this one on. Raises: EndpointError."""
+        spool = self._context.spool
+        claims, pushed = Claims(spool.connection), PushedDigests(spool.connection)
+        asked, self._last = list[Claim](), stream - 1
+        with spool.reading():
+            for _ in range(GROUP):
+                claim = claims.next_stream(self._last)
+                if claim is None or claim.stream is None:
+                    break
+                self._last = claim.stream
+                if pushed.digest(claim.stream, *claim.position) is not None:
+                    asked.append(claim)
+        self._stated = Stated()
+        for stated in compare_digests(spool, self._context.reader, self._context.machine_id, asked):
+            self._stated = stated
+
+    def compare(self, part: _Part) -> bool | None:
+        """Return whether the two digests of a stream are equal; None if they do not answer that."""
+        asked = self._stated.positions.get(part.stream)
+        if part.start > 0 or asked is None or asked[0] != part.claim:
+            return None
+        if part.stream in self._stated.equal:
+            return True
+        return False if part.claim in self._stated.different else None
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +175,9 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
         return self.stream, 0 if self.end >= self.claim.acked or not self.extents else self.end
 
 
-def _next_part(spool: Spool, at: tuple[int, int], budget: int) -> _Part | None:
-    """Return what comes after a position: a stream that was read completely, or one and the offset in it."""
-    number, offset = at
+def _next_part(spool: Spool, place: _Place, budget: int) -> _Part | None:
+    """Return what comes after a place: a stream that was compared completely, or one and the offset in it."""
+    number, offset = place.stream, place.offset
     confirmations = Confirmations(spool.connection)
     with spool.reading():
         claim = Claims(spool.connection).next_stream(number - 1 if offset else number)
@@ -124,21 +200,43 @@ def _next_part(spool: Spool, at: tuple[int, int], budget: int) -> _Part | None:
 def _compare(context: UploadContext, part: _Part) -> Iterator[int]:
     """Read a part; yield after each request up to where it is equal, the last time finally."""
     claim, most = part.claim, part.start
-    client, machine_id, digest = context.reader, context.machine_id, context.digest
+    client, machine_id = context.reader, context.machine_id
     session = UUID(claim.session)
     stored = Unconfirmed(
         stream=part.stream, session=session, name=claim.name, generation=claim.generation, length=part.end
     )
     for _ in range(ATTEMPTS if part.extents else 0):
+        running = StreamDigest()
         with suppress(NotFound):
+            digest = partial(_feed, running, context.digest)
             for equal in count_equal(client, machine_id, stored, part.extents, digest, part.start):
                 most = max(most, equal)
                 yield most
         if most >= part.end:
+            _learn(context.spool, part, running)
             return
         # As in `confirm`: what answers with a page to everything is no endpoint, and it fails here.
         client.offsets(machine_id, [wire.StreamKey(session=session, stream=claim.name)])
     yield most
+
+
+def _feed(running: StreamDigest, digest: Callable[..., bytes], data: bytes) -> bytes:
+    running.update(data)
+    return digest(data)
+
+
+def _learn(spool: Spool, part: _Part, read: StreamDigest) -> None:
+    """Store the digest of a stream that was read as a whole and is what was queued, if none of it is known."""
+    claim, digests = part.claim, PushedDigests(spool.connection)
+    if part.start or read.length != claim.acked:
+        return
+    with spool.reading():
+        known = digests.digest(part.stream, *claim.position)
+    if known == read.hexdigest():
+        return
+    with spool.transaction():
+        if Claims(spool.connection).stands(claim):
+            digests.learn(part.stream, claim.generation, read)
 
 
 def distrust(spool: Spool, claim: Claim) -> None:
@@ -153,13 +251,14 @@ def distrust(spool: Spool, claim: Claim) -> None:
     )
     with spool.transaction():
         if Claims(spool.connection).distrust(claim):
+            PushedDigests(spool.connection).drop(claim.stream)
             spool.catalog.set_remote_position(claim.stream, position)
 
 
-def _cursor(spool: Spool) -> tuple[int, int]:
-    stored = (spool.meta(CURSOR) or "").split()
-    return (int(stored[0]), int(stored[1])) if len(stored) == 2 else (0, 0)
+def _load(spool: Spool) -> _Place:
+    stored = [int(each) for each in (spool.meta(CURSOR) or "").split()]
+    return _Place(*stored) if len(stored) <= 3 else _Place()
 
 
-def _save_cursor(spool: Spool, at: tuple[int, int]) -> None:
-    spool.set_meta(CURSOR, f"{at[0]} {at[1]}")
+def _save(spool: Spool, place: _Place) -> None:
+    spool.set_meta(CURSOR, f"{place.stream} {place.offset} {place.round}")

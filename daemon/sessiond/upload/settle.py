@@ -197,7 +197,7 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
         if (problem.generation, problem.offset) == (item.generation, item.offset) and item.data is not None:
             # It has as many bytes as this spool believes, but others: the digest in the line differs.
             context.spool.catalog.distrust(item.stream_id)
-        context.spool.catalog.set_remote_position(item.stream_id, _position(item, problem))
+        context.stream_digests.store_position(item.stream_id, _position(item, problem))
         return Outcome.HEALED
     if problem.type == "invalid" and item.data is not None:
         # Our own disk may have damaged the segment. Then SpoolDamaged is raised here, the spool is rebuilt, and the

@@ -301,7 +301,7 @@ def test_a_token_that_only_pushes_compares_transcripts(
 
 
 def test_the_daemon_compares_once_a_day(harness: DaemonHarness) -> None:
-    """In one request for a page of sessions and one for each stream, between two pushes. What is missing is pushed."""
+    """In one request for a page of sessions and one for digests, between two pushes. What is missing is pushed."""
     capture(harness)
     lose(harness, RECORD, *BYTES)
 
@@ -314,7 +314,7 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness) -> None:
 
     assert check(harness.address) == 0, "not on the first day"
     harness.now_ms += EACH_MS
-    assert check(harness.address) == 2, "the bytes of the other session are read"
+    assert check(harness.address) == 2, "the digest of the other session is compared"
     result = read_verification(harness.spool.meta(RESULT))
     assert result is not None
     assert (result.sessions, result.incomplete, result.at_ms) == (2, 1, harness.now_ms)
@@ -325,7 +325,7 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness) -> None:
     assert check("https://other.example.org") == 0, "that is another endpoint"
     harness.now_ms += EACH_MS
     harness.settle()
-    assert check(harness.address) == 3
+    assert check(harness.address) == 2
     again = read_verification(harness.spool.meta(RESULT))
     assert again is not None
     assert (again.sessions, again.incomplete) == (2, 0)
