@@ -28,7 +28,7 @@ from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
 from sessiond.spool.forgotten import KEPT_MS
 from sessiond.spool.safety import State
-from sessiond.upload.read_back import read_back
+from sessiond.upload.read_back import ROUNDS, read_back
 from support.harness import NOW_MS, TOKEN, DaemonHarness, claude, encode, pushed
 from support.power import CrashingSpool, Killed, cut_power
 
@@ -464,9 +464,9 @@ class Machine(RuleBasedStateMachine):
         db.close()
 
     def read_back(self) -> None:
-        """Compare all that is called safe with the endpoint's bytes, as the daemon does in a month."""
+        """Compare all that is called safe with the endpoint's bytes, as the daemon does in two months."""
         harness = self.harness
-        for _ in range(2):  # a round that was begun ends, and another one follows
+        for _ in range(1 + ROUNDS):  # a round that was begun ends, and each stream is read in one of the next
             for _ in read_back(harness.uploading, 1 << 30):
                 pass
         harness.settle()
