@@ -47,7 +47,7 @@ class LongEntry(msgspec.Struct, frozen=True, kw_only=True):
     continues: Origin | None
     """The session of another machine from which this one was restored."""
     state: str
-    """`safe`, `waiting`, `archived`, `parked`, `lost`, `dropped` or `expired`; see docs/operations.md."""
+    """`safe`, `waiting`, `archived`, `parked`, `lost`, `dropped` or `expired`; see docs/status.md."""
     only_here: bool
     """Whether the tool has deleted its files."""
     prompts_only: bool

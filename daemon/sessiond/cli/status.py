@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Show the state of the daemon, your sessions and the endpoint. It works while the daemon is stopped, too. The"
         " exit code is 0 if all is well, 3 if the daemon is not running, and 4 if there is a problem."
     )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/operations.md)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/status.md)")
     parser.add_argument(
         "-w",
         "--watch",
