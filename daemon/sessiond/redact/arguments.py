@@ -15,7 +15,7 @@ from sessiond.redact.layout import View
 ARGUMENT_TRIGGER = (
     r"(?:[\"'>\[]|[,-] |u0000)"
     r"(?:-[uUpPawbtsk][\"'\\\n,<]|-[uUpPaw][^\s\"'\\<,]{4}|--[a-zA-Z]|config)"
-    r"| \\(?:\n|\\\\n|\\{5}n) "
+    r"| \\(?:\n|\\\\n|\\{5}n)[ +>#-]"
 )
 """An option or the command `config`, where it may be in a list, or the end of a continued line of a command.
 
@@ -36,7 +36,7 @@ _WAYS = (
     *(quote + rb"(?:" + _QUOTED + rb"|" + _NEWLINE + _DASH + rb")" for quote in (rb"\"", rb"'")),
     rb"\\(?:\\{0,14}[\"'](?:" + _QUOTED + rb"|" + _NEWLINE + _DASH + rb"))",
     rb"\\(?:(?:\\{0,7}r\\)?\\{0,7}n" + _DASH + rb"|\\{0,7}u0000)",
-    rb"\\(?:\n|\\\\n|\\{5}n)[ \t]{1,40}",  # a continued line of a command
+    rb"\\(?:\n|\\\\n|\\{5}n)[+>#-]?[ \t]{1,40}",  # a continued line of a command
     rb"\n" + _DASH,
     rb"\r\n" + _DASH,
     rb",[ ]{1,2}(?=[^\[\]{}\"'\\\n]{1,200}\])",  # in one line of YAML
@@ -45,10 +45,14 @@ _WAYS = (
 _SEPARATOR = re.compile(rb"(" + rb"|".join(_WAYS) + rb")")
 _OPTION = re.compile(rb"(-[\w-]++)" + _SEPARATOR.pattern + rb"(?!-)")
 _SHORT = frozenset(rb"uUpPawb")
-_NAMED = re.compile(rb"(?i)[\w-]{0,64}?(?:pass|token|secret|key|user)")
-_NAMES = (b"pass", b"token", b"secret", b"key", b"user")
+_CONTINUES = frozenset(b" +>#-")
+"""What a continued line begins with, or a sign before it."""
+_NAMED = re.compile(rb"(?i)[\w-]{0,64}?(?:pass|token|secret|key|user|value|literal)")
+_NAMES = (b"pass", b"token", b"secret", b"key", b"user", b"value", b"literal")
 _JOINED = re.compile(rb"-[uUpPaw](?=[^\s\"'\\<,]{0,40}[^a-z\s\"'\\<,-])[^\s\"'\\<,]{4}")
-_ANY_OPTION = re.compile(rb" -(?:[uUpPawb][^\w-]|[pu]\w|-?[a-z-]{0,24}(?:pass|token|secret|key|user))")
+_ANY_OPTION = re.compile(
+    rb" -(?:[uUpPawb][^\w-]|[pu]\w|-?[a-z-]{0,24}(?:pass|token|secret|key|user|value|literal))|secrets? set "
+)
 _BACK, _AHEAD = 512, 1536
 """Bytes before the first option and after the last one that a view holds: more than a command and its secret have."""
 _MARGIN_BACK, _MARGIN_AHEAD = 64, 256
@@ -102,7 +106,7 @@ def _end(data: bytes, mark: int) -> int:
 
 def _is_relevant(data: bytes, mark: int) -> bool:
     """Return whether what begins before a mark may have a secret behind it, or be an option and its value in one."""
-    if data[mark - 1 : mark] == b" ":
+    if data[mark - 3 : mark - 1] in (b"\\\n", b"\\n") and data[mark - 1] in _CONTINUES:
         return _ANY_OPTION.search(data, max(0, mark - 160), mark + 80) is not None  # a continued line
     if data[mark - 1 : mark] == b"g" and data.endswith(b"config", 0, mark):
         return _SEPARATOR.match(data, mark) is not None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from sessiond.redact.words import PASSWORD_WORDS
+
 _UUID = re.compile(
     r"(?:(?<![A-Za-z0-9_-])|(?<=-[0-9]{2}-))[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![\w-])"
 )
@@ -18,7 +20,7 @@ _PART = r"(?:[A-Za-z]{1,15}[0-9]{0,4}|[0-9]{1,4}[A-Za-z]{1,3}[0-9]{0,2}|[0-9]{1,
 _WORDS = re.compile(rf"[_.~+=%-]*(?:{_PART}(?:[_.~+=%-]+{_PART})*)?[_.~+=%-]*")
 """Words and numbers with separators, as in names of files, branches and models."""
 _SIGNS = (
-    "private key", "$2", "$apr1$", "$1$", "$5$", "$6$", "$argon2", "\\u00", "\x1b", "heroku", "cookie", "sshpass",
+    "private key", "$2", "$apr1$", "$1$", "$5$", "$6$", "$argon2", "\\u", "\x1b", "heroku", "cookie", "sshpass",
     "redis-cli", "login", "identified", "mysql", "7z ", "echo ", "htpasswd", '"kty', "hooks.zapier", "webhook",
     ":5432:", ":5433:", ":6432:", ":\\/", "%3a", "sig=", "signature=", "code_verifier=", "hvs.", "hvb.", "hvr.",
     "sm_pat_", "sm_aat_", "sm_sat_", "securestring", "requirepass", "masterauth", "auth-pass", "psk", "lftp",
@@ -26,14 +28,15 @@ _SIGNS = (
     "psexec", "rabbitmqctl", "snmp", "sqlplus", "winexe", "rpcclient", "> auth ", "ugfzc3dvcmq6",
     'send "', "send --", "sendline", '"value', "value:", "domain\"", "httponly", "hostonly", "samesite",
     "true\t", "false\t", "&#", "&gt", "&quot",
-    "&apos", "&amp", "%253a",
+    "&apos", "&amp", "%253a", "put-parameter", "config set", "config:set", "set-env", "env:set", "env set", "env add",
+    "variable", "appsettings", "kv set", "kv put", "var put", "etcdctl", "chamber write", "ansible-vault", "printf",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
 _OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
 _ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (
     "pass",
-    "pwd",
+    "pw",
     "secret",
     "token",
     "key",
@@ -45,9 +48,12 @@ _NAMES = (
     "bearer",
     "pat=",
     "pat:",
+    "kennwort",
+    "senha",
+    *PASSWORD_WORDS,
 )
 _ASSIGNED = (
-    r"(?:PASS\w{0,6}|PWD|SECRET|TOKEN|KEY|CREDENTIALS?|SALT|PAT)[\"'\s]{0,6}[=:]"
+    r"(?:PASS\w{0,6}|PWD?|SECRET|TOKEN|KEY|CREDENTIALS?|SALT|PAT)[\"'\s]{0,6}[=:]"
     r"|(?i:pass|pwd|secret|token|key|credential|salt)\w{0,20}[\"'`\]]{0,2}\s{0,3}[:=]{1,2}>?\s{0,3}[\"'`]"
     r"|[?&;]\s?\w{0,40}="
 )

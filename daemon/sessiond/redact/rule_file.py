@@ -20,6 +20,7 @@ from sessiond.errors import ConfigError
 from sessiond.redact.cache import read, store
 from sessiond.redact.go_syntax import from_go
 from sessiond.redact.shape import Shape, derive, forget
+from sessiond.redact.words import with_words
 
 
 class Allow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -75,13 +76,15 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of rules."""
+    """A file of rules; `wrapped` and `fragments` are our own."""
 
     title: str = ""
     rules: list[RawRule] = []
     allowlist: Allow | None = None
     allowlists: list[Allow] = []
     wrapped: Wrapped = Wrapped()
+    fragments: dict[str, str] = {}
+    """Parts of expressions by name. A rule writes `{{name}}` for one."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -97,7 +100,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
 BAD = (re.error, ValueError, RecursionError, OverflowError)
 """The errors that are raised for an expression that can't be used."""
-_DERIVING = ("rule_file.py", "go_syntax.py", "shape.py", "syntax.py", "text.py")
+_DERIVING = ("rule_file.py", "go_syntax.py", "shape.py", "syntax.py", "text.py", "words.py")
 """The modules with the code that derives data from a rule."""
 
 
@@ -146,11 +149,26 @@ def _prepare(text: str, file: str | None) -> Prepared:
         parsed = convert(tomllib.loads(text), RuleFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(str(error), file=file, hint="the fields are those of gitleaks' configuration") from error
-    parsed = msgspec.structs.replace(parsed, rules=[raw for raw in parsed.rules if raw.regex])
+    parsed = msgspec.structs.replace(parsed, rules=[_complete(raw, parsed) for raw in parsed.rules if raw.regex])
     patterns = [from_go(raw.regex).encode() for raw in parsed.rules]
     shapes = [_shape(raw, pattern, file) for raw, pattern in zip(parsed.rules, patterns, strict=True)]
     forget()
     return Prepared(parsed, patterns, shapes)
+
+
+def _complete(raw: RawRule, file: RuleFile) -> RawRule:
+    """Return a rule with the text of the fragments and words that its expressions name."""
+    if "{{" not in raw.regex + raw.parts + raw.trigger:
+        return raw
+    regex, parts, trigger = raw.regex, raw.parts, raw.trigger
+    for name, fragment in file.fragments.items():
+        regex, parts, trigger = (text.replace("{{" + name + "}}", fragment) for text in (regex, parts, trigger))
+    return msgspec.structs.replace(
+        raw,
+        regex=with_words(regex, raw=False),
+        parts=with_words(parts, raw=False),
+        trigger=with_words(trigger, raw=bool(raw.before)),
+    )
 
 
 def _shape(raw: RawRule, pattern: bytes, file: str | None) -> Shape:
