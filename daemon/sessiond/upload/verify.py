@@ -103,12 +103,11 @@ def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | N
     with spool.transaction():
         for claim in result.wrong if repair else ():
             claims.withdraw(claim)
-        for session in result.expired if now_ms is not None else ():
-            if spool.forgotten.is_captured(session):
-                spool.outbox.expire(session, now_ms or 0)
         if result.records:  # the archive's copy may have brought one back
             spool.outbox.offer_expired(result.held.keys() - result.expired)
         if now_ms is not None:
+            for session in filter(spool.forgotten.is_captured, result.expired):
+                spool.outbox.expire(session, now_ms)
             sessions, incomplete = len(result.sessions), len(result.incomplete)
             checked = Verification(at_ms=now_ms, url=url, sessions=sessions, incomplete=incomplete)
             spool.set_meta(RESULT, verification_value(checked))
