@@ -396,6 +396,13 @@ def test_the_same_bytes_under_another_number_are_adopted() -> None:
     assert plan == [Renumber(1, 4), DropStart(4), Drop(4, 9), MoveTo(moved)]
 
 
+@pytest.mark.parametrize(("old", "left"), [((2, 6), None), ((2, 8), (6, 8)), ((7, 8), (7, 8))])
+def test_an_old_gap_is_left_as_far_as_the_endpoint_lacks_it(old: tuple[int, int], left: tuple[int, int] | None) -> None:
+    """The outbox has the bytes that follow at the endpoint, and behind them the gap."""
+    adopted = replace(HERE, gap=old).adopted(4, 6, first=6)
+    assert adopted == replace(HERE, generation=4, gap=left)
+
+
 def test_other_bytes_begin_a_generation_above_all() -> None:
     """The file has everything, so nothing queued of the current generation is needed."""
     plan = plan_reconcile(HERE, Queue([(0, 2, 1), (1, 6, 3)]), at(3, b"xy"), Trust(), EVIDENCE)

@@ -128,6 +128,12 @@ def test_the_native_id_is_searched_at_the_beginning_alone(content: Writer) -> No
     assert first_native_id(CLAUDE, behind) is None
 
 
+def test_the_native_id_is_found_behind_zeros(content: Writer) -> None:
+    """A power cut leaves zeros. The id is in a later chunk than they are."""
+    block = encode({"x": "x" * (1 << 20)})
+    assert first_native_id(CLAUDE, content(b"\0" * 9 + b"\n", block, block, claude(SESSION, 1))) == SESSION
+
+
 @pytest.mark.parametrize(("tool", "scope"), [("elia", "laptop"), ("claude-code", "")])
 def test_ids_that_are_unique_on_one_machine_only_belong_to_it(tmp_path: Path, tool: str, scope: str) -> None:
     """Two machines may both have a chat 1 of elia. An id of Claude Code is the same session wherever it is."""
