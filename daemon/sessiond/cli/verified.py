@@ -17,6 +17,8 @@ class VerifiedTool(msgspec.Struct, frozen=True, kw_only=True):
     """Sessions that the endpoint has completely: it was asked now."""
     not_kept: int
     """Sessions that the endpoint let go, because it keeps sessions for some days only."""
+    given_up: int
+    """Sessions of which the user dropped bytes that the endpoint lacks (`sessiond queue drop`)."""
     files: int
     """Files of the tool that were compared with what was captured."""
     not_captured: int

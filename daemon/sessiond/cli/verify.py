@@ -77,6 +77,9 @@ def listing(result: Verified, width: int) -> str:
     sessions, not_kept = sum(each.sessions for each in result.tools), sum(each.not_kept for each in result.tools)
     if not_kept:
         lines.append(f"not kept: {count(not_kept, 'session')}, which the endpoint let go after its time")
+    given_up = sum(each.given_up for each in result.tools)
+    if given_up:
+        lines.append(f"given up: {count(given_up, 'session')}, of which the endpoint lacks what you dropped")
     if by_length := sum(each.by_length for each in result.tools):
         lines += wrapped(
             f"{count(by_length, 'stream')} {'was' if by_length == 1 else 'were'} compared by length only, as no digest"
@@ -84,7 +87,8 @@ def listing(result: Verified, width: int) -> str:
             width,
         )
     if result.complete:
-        lines.append(f"everything {'else ' if not_kept else ''}is safe: {count(sessions - not_kept, 'session')}")
+        kept = sessions - not_kept - given_up
+        lines.append(f"everything {'else ' if not_kept or given_up else ''}is safe: {count(kept, 'session')}")
     else:
         lines.append(f"{count(len(result.problems), 'problem')}; `sessiond verify --repair` captures and pushes again")
     return "\n".join(lines)

@@ -116,6 +116,7 @@ class _Verifier:
         with self._spool.snapshot():
             states, others = self._spool.safety.states(self._url)
             sessions = [(str(each.uuid), each.tool) for each in self._spool.catalog.sessions()]
+            bare = dict(Claims(self._spool.connection).unsettled_bare())
         lacking, different = _by_session(result.wrong), _by_session(self._different)
         for session, tool in sessions:
             if not self._is_chosen(session, tool):
@@ -132,8 +133,15 @@ class _Verifier:
                 self._add(tool, f"has other bytes at the endpoint than were pushed, in {names}", session)
             elif state in REASONS:
                 self._add(tool, REASONS[state], session)
+            elif state is State.DROPPED:
+                self._count(tool, "given_up")
             else:
                 self._count(tool, "not_kept" if state is State.EXPIRED or session in result.expired else "safe")
+
+        bare |= {claim.session: claim.tool for claim in (*result.wrong, *self._different) if claim.bare}
+        for session, tool in sorted(bare.items()):
+            if self._is_chosen(session, tool):
+                self._add(tool, "is not complete at the endpoint, and has no messages yet", session)
 
     def _check_archive(self) -> None:
         """Add what only the built-in archive has: after a loss of the spool, its sessions are in no other list."""
@@ -179,20 +187,19 @@ class _Verifier:
         positions = {row: found for row, found in stated.positions.items() if row not in different}
         compared = self._compare_files(positions if self._args.deep else {})
         ahead = {claim.stream for claim in stated.ahead}
-        unknown = {claim.stream for claim in stated.length_only} - compared
         for row, (claim, _) in sorted(positions.items()):
             if row in compared or not (self._args.deep or row in ahead):
                 continue
             same = self._bytes.compare_earlier(claim) if row in ahead else self._bytes.compare_copy(claim)
             if same is not None:
                 self._count(claim.tool, "compared")
-                unknown.discard(row)
+                compared.add(row)
             elif row in ahead:
                 self._add_different(claim, "the endpoint has something else of stream {} than was pushed from here")
             if same is False:
                 self._add_different(claim, "the endpoint has other bytes of stream {} than were captured")
         for claim in stated.length_only:
-            if claim.stream in unknown:
+            if claim.stream not in compared:
                 self._count(claim.tool, "by_length")
         for row in stated.equal - compared:
             self._count(stated.positions[row][0].tool, "by_digest")
@@ -221,7 +228,9 @@ class _Verifier:
                 }.get(verdict, f"can't be read: {reason}")
                 self._add(tool, f"{location.path} {what}", path=location.path)
             elif positions:
-                compared.update(self._compare(location, positions))
+                rows = set(self._compare(location, positions)) - compared  # several files may have the same stream
+                self._numbers[tool]["compared"] += len(rows)
+                compared |= rows
         return compared
 
     def _locations(self) -> Iterator[Location]:
@@ -256,7 +265,6 @@ class _Verifier:
                 if same is None:
                     self._add(location.source.tool, f"{location.path} {CHANGED}", path=location.path)
                     continue
-                self._count(location.source.tool, "compared")
                 yield number
                 if not same:
                     claim = positions[number][0]
@@ -289,4 +297,4 @@ def _by_session(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
     return found
 
 
-_NUMBERS = ("sessions", "safe", "not_kept", "files", "not_captured", "by_digest", "by_length", "compared")
+_NUMBERS = ("sessions", "safe", "not_kept", "given_up", "files", "not_captured", "by_digest", "by_length", "compared")

@@ -6,12 +6,13 @@ This module imports neither msgspec nor uuid, because `status` shows the last re
 from __future__ import annotations
 
 from sessiond.frozen_record import FrozenRecord, parse_object, to_json
-from sessiond.spool.safety import CLAIMED
+from sessiond.spool.safety import CLAIMED, UNSAFE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
+    from typing import Any
 
     from sessiond.spool import Spool
 
@@ -54,11 +55,32 @@ class Claim(FrozenRecord):
     name: str = ""
     generation: int = 0
     acked: int = 0
+    bare: bool = False
+    """Whether the session has no record yet: its streams are at the endpoint, which lists it nowhere."""
 
     @property
     def position(self) -> tuple[int, int]:
         """The generation, and how many bytes of it the endpoint has acknowledged."""
         return self.generation, self.acked
+
+
+_COLUMNS = "session.uuid, tool, session.id, pushed, stream.id, name, generation, acked, record IS NULL"
+_SETTLED = "(record IS NULL OR revision <= pushed) AND session.parked IS NULL AND expired_ms IS NULL"
+
+
+def _claim(row: tuple[Any, ...]) -> Claim:
+    session, tool, number, pushed, stream, name, generation, acked, bare = row
+    return Claim(
+        session=session,
+        tool=tool,
+        number=number,
+        revision=pushed,
+        stream=stream,
+        name=name or "",
+        generation=generation or 0,
+        acked=acked or 0,
+        bare=bool(bare),
+    )
 
 
 class Claims:
@@ -70,49 +92,44 @@ class Claims:
     def claims(self, tool: str | None = None, sessions: Collection[str] | None = None) -> Iterator[Claim]:
         """Iterate over the records and streams that are at the endpoint according to the spool, session by session."""
         rows = self._db.execute(
-            "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM session"
-            f" LEFT JOIN stream ON stream.session = session.id AND {CLAIMED}"
-            " WHERE record IS NOT NULL AND revision <= pushed AND session.parked IS NULL AND expired_ms IS NULL"
-            " AND (? IS NULL OR tool = ?) ORDER BY session.id",
+            f"SELECT {_COLUMNS} FROM session LEFT JOIN stream ON stream.session = session.id AND {CLAIMED}"
+            f" WHERE {_SETTLED} AND (? IS NULL OR tool = ?) ORDER BY session.id",
             (tool, tool),
         )
         previous = None
-        for session, owner, number, pushed, stream, name, generation, acked in rows:
-            if sessions is not None and session not in sessions:
+        for row in rows:
+            claim = _claim(row)
+            if sessions is not None and claim.session not in sessions:
                 continue
-            if session != previous:
-                yield Claim(session=session, tool=owner, number=number, revision=pushed)
-                previous = session
-            if stream is not None:
-                yield Claim(
-                    session=session,
-                    tool=owner,
-                    number=number,
-                    revision=pushed,
-                    stream=stream,
-                    name=name,
-                    generation=generation,
-                    acked=acked,
-                )
+            if claim.session != previous and not claim.bare:
+                yield claim.replace(stream=None, name="", generation=0, acked=0)
+            previous = claim.session
+            if claim.stream is not None:
+                yield claim
 
     def next_stream(self, after: int) -> Claim | None:
         """Return the first stream that is at the endpoint according to the spool and whose row comes after `after`."""
         row = self._db.execute(
-            "SELECT session.uuid, tool, session.id, pushed, stream.id, name, generation, acked FROM stream"
-            f" CROSS JOIN session ON session.id = stream.session WHERE stream.id > ? AND {CLAIMED}"
-            " AND record IS NOT NULL AND revision <= pushed AND session.parked IS NULL AND expired_ms IS NULL"
-            " ORDER BY stream.id LIMIT 1",
+            f"SELECT {_COLUMNS} FROM stream CROSS JOIN session ON session.id = stream.session"
+            f" WHERE stream.id > ? AND {CLAIMED} AND {_SETTLED} ORDER BY stream.id LIMIT 1",
             (after,),
         ).fetchone()
-        if row is None:
-            return None
-        names = ("session", "tool", "number", "revision", "stream", "name", "generation", "acked")
-        return Claim(**dict(zip(names, row, strict=True)))
+        return None if row is None else _claim(row)
+
+    def unsettled_bare(self) -> list[tuple[str, str]]:
+        """Return (id, tool) of the sessions without a record of which the endpoint does not have all bytes."""
+        rows = self._db.execute(
+            "SELECT DISTINCT uuid, tool FROM session CROSS JOIN stream ON stream.session = session.id"
+            f" WHERE record IS NULL AND {UNSAFE}"
+        )
+        return [(row[0], row[1]) for row in rows]
 
     def stands(self, claim: Claim) -> bool:
         """Return whether the spool still claims the same of a stream: nothing more was captured or pushed of it."""
         row = self._db.execute(
-            f"SELECT generation, acked FROM stream WHERE id = ? AND {CLAIMED}", (claim.stream,)
+            "SELECT generation, acked FROM stream WHERE id = ?"
+            f" AND session = (SELECT id FROM session WHERE uuid = ?) AND {CLAIMED}",
+            (claim.stream, claim.session),
         ).fetchone()
         return row is not None and tuple(row) == claim.position
 

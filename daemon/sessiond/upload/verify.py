@@ -79,8 +79,8 @@ def compare(
             _ask(client, machine_id, some, result.held)
             yield result
     for claim in claims:
-        if claim.session in result.expired:
-            continue
+        if claim.session in result.expired or (claim.bare and result.records):
+            continue  # no list has a session without a record: its streams are asked for
         result.sessions.add(claim.session)
         found = result.held.get(claim.session)
         if claim.stream is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from sessiond.spool.archive_counts import ARCHIVE_LISTED
 from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
+from support.sample_tree import build
 
 OTHER = "6" + SESSION[1:]
 OTHER_FILE = CLAUDE.replace(SESSION, OTHER)
@@ -263,6 +265,74 @@ def test_a_later_generation_of_other_bytes_does_not_pass_for_ours(
     assert found == ["the endpoint has other bytes of stream main than were captured"]
     assert problems(harness, capsys, "--repair") == []
     assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
+
+
+def test_a_session_without_a_record_is_compared_too(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its tool has written no message yet. No list of the endpoint has it, and its bytes are there."""
+    path = harness.write(CLAUDE, b'{"type":"summary","summary":"x","leafUuid":"1"}\n')
+    harness.scan()
+    assert problems(harness, capsys) == ["is not complete at the endpoint, and has no messages yet"]
+    assert problems(harness, capsys, "--tool", "codex") == []
+    harness.settle()
+    assert problems(harness, capsys) == []
+    lose(harness, *BYTES)
+    harness.endpoint.store.digests.clear()
+    assert problems(harness, capsys) == ["is not complete at the endpoint, and has no messages yet"]
+    assert problems(harness, capsys, "--repair") == []
+    assert harness.held(SESSION) == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "sample", ["claude-code/2.1-subagents", "opencode/1.18-database", "opencode/1.1-files", "gemini-cli/0.61-upgraded"]
+)
+def test_each_stream_of_every_kind_is_compared(
+    sample: str, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Transcripts, documents, databases and side files: none is left out, and a bit that changes shows in each."""
+    shutil.rmtree(harness.home)
+    build(sample, Path(harness.home))
+    harness.settle()
+    query = "SELECT count(*) FROM stream WHERE folded > 0 AND skipped IS NULL"
+    (streams,) = harness.spool.connection.execute(query).fetchone()
+    assert counts(harness, capsys) == {"by_digest": streams, "by_length": 0, "compared": 0}
+    assert counts(harness, capsys, "--deep") == {"by_digest": 0, "by_length": 0, "compared": streams}
+    with closing(endpoint_db(harness)) as db:
+        for chunk, frame in db.execute("SELECT chunk, frame FROM chunks").fetchall():
+            changed = bytearray(zstd.decompress(frame, 1 << 24))
+            changed[len(changed) // 2] ^= 1
+            db.execute("UPDATE chunks SET frame = ? WHERE chunk = ?", (zstd.compress(bytes(changed)), chunk))
+    assert problems(harness, capsys) == []
+    found = [each for each in problems(harness, capsys, "--deep") if "other bytes" in each]
+    assert len(found) >= streams
+
+
+def test_a_stream_is_compared_whose_file_was_deleted_just_now(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No scan has noticed yet that the file is gone."""
+    capture(harness)
+    os.unlink(Path(harness.home, CLAUDE))
+    assert counts(harness, capsys, "--deep") == {"by_digest": 0, "by_length": 0, "compared": 2}
+    with closing(endpoint_db(harness)) as db:
+        for chunk, frame in db.execute("SELECT chunk, frame FROM chunks").fetchall():
+            other = zstd.decompress(frame, 1 << 20).replace(b"hello", b"hullo")
+            db.execute("UPDATE chunks SET frame = ? WHERE chunk = ?", (zstd.compress(other), chunk))
+    assert "the endpoint has other bytes of stream main than were captured" in problems(harness, capsys, "--deep")
+
+
+def test_what_the_user_gave_up_is_not_called_safe(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    capture(harness)
+    harness.write(CLAUDE, claude(SESSION, 3))
+    harness.scan()
+    with harness.spool.transaction():
+        harness.spool.outbox.park_segment(harness.spool.outbox.segments(9, 1 << 20)[0], "no")
+    assert run(harness, "queue", "drop", SESSION, "--yes") == 0
+    harness.settle()
+    capsys.readouterr()
+    assert run(harness, "verify") == 0
+    out = capsys.readouterr().out
+    assert "given up: 1 session, of which the endpoint lacks what you dropped" in out
+    assert "everything else is safe: 1 session\n" in out
 
 
 def test_rules_that_were_added_later_change_nothing(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
