@@ -16,7 +16,11 @@ _UUID = re.compile(
 )
 """An id. Keys that end in a UUID have a prefix, which the condition before it excludes."""
 _TOKEN = re.compile(r"[A-Za-z0-9_.~+=%-]{16,}")
-_PART = r"(?:[A-Za-z]{1,15}[0-9]{0,4}|[0-9]{1,4}[A-Za-z]{1,3}[0-9]{0,2}|[0-9]{1,10})"
+_DIRECTORIES = (
+    "workspaceStorage|emptyWindowChatSessions|rooveterinaryinc|cloudworkstations|SharedClientCache|2BBY89MBSN"
+)
+"""Long names in the paths of tools' roots: `status --json` lists all roots, of most tools on every machine."""
+_PART = rf"(?:[A-Za-z]{{1,15}}[0-9]{{0,4}}|[0-9]{{1,4}}[A-Za-z]{{1,3}}[0-9]{{0,2}}|[0-9]{{1,10}}|{_DIRECTORIES})"
 _WORDS = re.compile(rf"[_.~+=%-]*(?:{_PART}(?:[_.~+=%-]+{_PART})*)?[_.~+=%-]*")
 """Words and numbers with separators, as in names of files, branches and models."""
 _SIGNS = (

@@ -20,6 +20,8 @@ from sessiond.frozen_record import to_json
 from sessiond.redact.examples import expand
 from sessiond.redact.prefilter import may_hold_secret
 from sessiond.redact.rules import load_rules
+from sessiond.sources import find_sources
+from sessiond.sources.base import UserDirs
 from sessiond.spool.health import ENDPOINT, EndpointHealth
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -386,3 +388,12 @@ def test_the_prefilter_clears_ordinary_names(text: str) -> None:
     """Colour codes must not defeat it: `status` in a terminal would load the rules each time."""
     assert not may_hold_secret(text)
     assert not may_hold_secret(f"\x1b[36m{text}\x1b[0m \x1b[1;32m{text}\x1b[m\n")
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_the_prefilter_clears_the_paths_of_all_roots(platform: str) -> None:
+    """`status --json` of every machine lists them, also those that are missing."""
+    dirs = UserDirs(home="/home/dev", environ={}, platform=platform)
+    paths = [root.path for source in find_sources() for root in source.roots(dirs)]
+    assert [path for path in paths if may_hold_secret(json.dumps({"path": path}))] == []
+    assert not may_hold_secret(json.dumps(paths))
