@@ -51,6 +51,15 @@ def test_a_string_in_a_binary_file_is_masked(stars: Redactor, encoding: str) -> 
 
 
 @ORDERS
+def test_each_string_of_a_binary_file_is_reported_where_it_is(stars: Redactor, encoding: str) -> None:
+    text, other = f"token {TOKEN} end".encode(encoding), b"\xfe\x01\xf7" * 99 + b"\xfe"
+    data = other + text + other + text
+    found = [(finding.start, finding.length) for finding in stars.mask_any(data).findings]
+    first = len(other) + len("token ") * 2
+    assert found == [(first, 2 * len(TOKEN)), (first + len(other) + len(text), 2 * len(TOKEN))]
+
+
+@ORDERS
 def test_a_secret_is_masked_wherever_a_piece_is_cut(stars: Redactor, encoding: str) -> None:
     filler = "The loom stands idle. 織る " * (OVERLAP // 40)
     text = f"{filler}{TOKEN} {filler}".encode(encoding)
