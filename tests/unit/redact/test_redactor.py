@@ -416,3 +416,11 @@ def test_a_keyword_counts_near_a_match_wherever_that_is() -> None:
         data = before + b"123456789012" + b" z" * 5000
         findings = redactor.mask(data).findings
         assert [(one.start, one.length) for one in findings] == ([(len(before), 12)] if found else [])
+
+
+def test_a_key_may_have_any_length() -> None:
+    """BLAKE2 takes 64 bytes of it."""
+    made = [Redactor(Policy(mode="hash", key=b"k" * size, secrets=(b"a long secret",))) for size in (64, 65)]
+    assert made[0].mask(b"a long secret") == made[1].mask(b"a long secret")
+    assert b"a long secret" not in made[0].mask(b"a long secret").data
+    assert made[0].version == made[1].version
