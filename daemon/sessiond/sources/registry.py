@@ -46,6 +46,8 @@ def find_roots(config: Config, environ: Mapping[str, str], *, enabled: bool = Tr
 
 def find_side_roots(config: Config, environ: Mapping[str, str]) -> list[tuple[Source, Root]]:
     """Return the roots of enabled sources whose side files the configuration excludes, as if it included them."""
+    if config.side_files and all(settings.side_files for settings in config.sources.values()):
+        return []
     every = msgspec.structs.replace(
         config,
         side_files=True,

@@ -100,23 +100,26 @@ class _Directories:
 
     def resolve(self, path: str) -> str:
         """Return a path without symbolic links, as os.path.realpath() does."""
-        if path not in self._resolved:
-            parent, name = os.path.split(path)
+        found = self._resolved.get(path)
+        if found is None:
+            parent, _, name = path.rpartition("/")
             if name in ("", ".", "..") or not parent:
-                self._resolved[path] = os.path.realpath(path)
+                found = os.path.realpath(path)
             else:
                 parent = self.resolve(parent)
-                made = os.path.join(parent, name)
-                link = self.present(parent) and os.path.islink(made)
-                self._resolved[path] = os.path.realpath(made) if link else made
-        return self._resolved[path]
+                found = f"{parent.rstrip('/')}/{name}"
+                if self.present(parent) and os.path.islink(found):
+                    found = os.path.realpath(found)
+            self._resolved[path] = found
+        return found
 
     def present(self, path: str) -> bool:
         """Return whether a directory exists; `path` is resolved."""
-        if path not in self._present:
-            parent = os.path.dirname(path)
-            self._present[path] = (parent == path or self.present(parent)) and os.path.isdir(path)
-        return self._present[path]
+        found = self._present.get(path)
+        if found is None:
+            parent = path.rpartition("/")[0] or "/"
+            found = self._present[path] = (parent == path or self.present(parent)) and os.path.isdir(path)
+        return found
 
     def readable(self, path: str) -> bool:
         """Return whether a directory may be listed and entered."""
@@ -130,11 +133,12 @@ class _Directories:
 
     def ancestor(self, resolved: str) -> str:
         """Return the nearest existing directory above a path."""
-        parent = os.path.dirname(resolved)
-        if parent not in self._ancestors:
+        parent = resolved.rpartition("/")[0] or "/"
+        found = self._ancestors.get(parent)
+        if found is None:
             there = self.present(parent) or parent == resolved
-            self._ancestors[parent] = parent if there else self.ancestor(parent)
-        return self._ancestors[parent]
+            found = self._ancestors[parent] = parent if there else self.ancestor(parent)
+        return found
 
 
 def _aim(watched: WatchedRoot, resolved: str, directories: _Directories) -> tuple[RootState, str | None, WatchScope]:
