@@ -34,6 +34,8 @@ _SIGNS = (
     "true\t", "false\t", "&#", "&gt", "&quot",
     "&apos", "&amp", "%253a", "put-parameter", "config set", "config:set", "set-env", "env:set", "env set", "env add",
     "variable", "appsettings", "kv set", "kv put", "var put", "etcdctl", "chamber write", "ansible-vault", "printf",
+    "add-mask", "bindpw", "rootpw", "schtasks", "pscp", "psftp", "plink", "putty", "rar ", "signtool", "winrs", "conan",
+    "nuget", "pdftk", "security ", "cryptsetup",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
 _OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")

@@ -99,7 +99,20 @@ COMMANDS = {
     "docker": "printf {v} | docker secret create db -",
     "ansible": "ansible-vault encrypt_string '{v}' --name db",
 }
-FORMS = {**ASIDE, **LISP, **COMMANDS}
+OTHERS = {
+    "netrc, password first": "machine example.com password {v} login me",
+    "print_r": "[password] => {v}",
+    "Erlang": '{{password, "{v}"}}',
+    "namespace of XML": "<ns:password>{v}</ns:password>",
+    "plink": "plink -ssh ada@h -pw {v}",
+    "keychain": "security unlock-keychain -p {v} login.keychain",
+    "schtasks": "schtasks /create /tn x /ru ada /rp {v}",
+    "gpg": "echo {v} | gpg --batch --passphrase-fd 0 -d x",
+    "git prompt": "Password for 'https://ada@example.com': {v}",
+    "LDAP": "bindpw {v}",
+    "masked in a workflow": "::add-mask::{v}",
+}
+FORMS = {**ASIDE, **LISP, **COMMANDS, **OTHERS}
 
 
 def number(form: str) -> Callable[[str], str]:
@@ -165,6 +178,18 @@ def test_each_secret_of_a_command_is_masked(value: str, stars: Redactor) -> None
         "kubectl create secret generic x --from-literal=a={} --from-literal=b={}",
     ):
         check(stars, f"see\n{form.format(value, value)}\nend", f"see\n{form.format(hidden, hidden)}\nend")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("type_first", [True, False])
+def test_all_private_parts_of_a_web_key_are_masked(type_first: bool, indent: int | None, stars: Redactor) -> None:
+    """The primes of an RSA key show its exponent. The type may be behind them, as where the names are sorted."""
+    private, public = ("d", "p", "q", "dp", "dq", "qi"), ("n", "x5t")
+    value = "xK9mQ2vL8pR4tY7w" * 3
+    names = ["kty", *private, *public] if type_first else [*private, *public, "kty"]
+    key = {name: "RSA" if name == "kty" else value for name in names}
+    masked = {**key, **dict.fromkeys(private, "*" * len(value))}
+    check(stars, f"see\n{json.dumps(key, indent=indent)}\nend", f"see\n{json.dumps(masked, indent=indent)}\nend")
 
 
 UNTOUCHED = [
