@@ -70,3 +70,12 @@ def test_public_parts_are_left_alone(head: str, stars: Redactor, plain: Redactor
         data = nested(lines, "{}")
         assert stars.mask(data).data is data
         assert plain.mask(data).data is data
+
+
+@pytest.mark.parametrize("blank", [1, 7, 8, 20])
+def test_few_blank_lines_are_within_a_key(blank: int, stars: Redactor) -> None:
+    lines = body("", lines=8)[:8]
+    text = [*lines[:4], *[""] * blank, *lines[4:], "-----END RSA PRIVATE KEY-----"]
+    masked = stars.mask_any("\n".join(text).encode()).data.decode().splitlines()
+    assert masked[:4] == (["*" * 64] * 4 if blank < 8 else lines[:4])
+    assert masked[4 + blank :] == [*["*" * 64] * 4, text[-1]]

@@ -165,3 +165,10 @@ def test_a_removed_line_may_begin_a_json_string(secret: str, depth: int, stars: 
     masked = stars.mask(text.encode())
     assert masked.findings and masked == plain.mask(text.encode())
     assert masked.data.index(b"-") == text.index("-")
+
+
+def test_a_token_is_within_one_record(stars: Redactor) -> None:
+    """Of two records with the same beginning, a crash cut the first one in a word."""
+    token = expand("ghp_<A36>", 3)
+    text = f'{{"a":"{token[:20]}\n{{"a":"{token[20:]}"}}'.encode()
+    assert stars.mask_any(text).data == text
