@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 
-from sessiond.redact.words import PASSWORD_WORDS
-
+PASSWORD_WORDS = (
+    "mdp", "contraseña", "wachtwoord", "hasło", "haslo", "heslo", "lösenord", "adgangskode", "salasana",
+    "jelszó", "parola", "lozinka", "şifre", "sifre", "пароль", "κωδικός", "סיסמה", "كلمة المرور", "密码", "密碼",
+    "口令", "密钥", "パスワード", "비밀번호", "암호",
+)  # fmt: skip
+"""Words for a password in languages other than English, which rules have as well (words.py). In lower case."""
 _UUID = re.compile(
     r"(?:(?<![A-Za-z0-9_-])|(?<=-[0-9]{2}-))[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?![\w-])"
 )

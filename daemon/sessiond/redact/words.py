@@ -10,12 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-PASSWORD_WORDS = (
-    "mdp", "contraseña", "wachtwoord", "hasło", "haslo", "heslo", "lösenord", "adgangskode", "salasana",
-    "jelszó", "parola", "lozinka", "şifre", "sifre", "пароль", "κωδικός", "סיסמה", "كلمة المرور", "密码", "密碼",
-    "口令", "密钥", "パスワード", "비밀번호", "암호",
-)  # fmt: skip
-"""The words that the rules for English names do not have. In lower case."""
+from sessiond.redact.prefilter import PASSWORD_WORDS
+
 _DEPTHS = (1, 2, 4)
 """The backslashes of an escape in JSON, in JSON within JSON, and so on."""
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sessiond.redact import Redactor
-from sessiond.redact.prefilter import may_hold_secret
-from sessiond.redact.words import PASSWORD_WORDS
+from sessiond.redact.prefilter import PASSWORD_WORDS, may_hold_secret
 
 VALUES = ("xK9mQ2vL8pR4tY7w", "k8Jd-2mQ_z9Lp4.x", "Tr0ub4dor&3xQ")
 SHORT_NAMES = ("pw", "PW", "Pw", "db_pw", "DB_PW", "userPw", "userPass")
