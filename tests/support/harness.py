@@ -292,13 +292,14 @@ class DaemonHarness:
             self.spool.forgotten.order(sessions, self.now_ms, everywhere=everywhere)
         erase_forgotten(self.ingesting)
 
-    def settle(self, rounds: int = 20) -> None:
-        """Capture and push until nothing is left to do."""
+    def settle(self, rounds: int = 20, decide: Callable[[], None] = lambda: None) -> None:
+        """Capture and push until nothing is left to do. `decide` does what the user does about parked items."""
         for _ in range(rounds):
             self.scan()
             with suppress(EndpointError):
                 while self.push().more:
                     pass
+            decide()
             waiting = self.spool.stats.waiting()
             if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
                 return

@@ -26,6 +26,7 @@ from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
+from sessiond.spool.expiries import ONLY_HERE
 from sessiond.spool.forgotten import KEPT_MS
 from sessiond.spool.safety import State
 from sessiond.upload.read_back import ROUNDS, read_back
@@ -618,12 +619,12 @@ class Machine(RuleBasedStateMachine):
             self.harness.spool.archived.retry()
         if not self.harness.enabled:
             self.harness.retrying.identify_again()
-            self.harness.settle()
+            self.harness.settle(decide=self.give_up_expired)
             self.erase_kept()
             self.assert_settled()
             self.switch_source(True)
         self.harness.retrying.identify_again()  # an endpoint that has nothing to take is asked again within the hour
-        self.harness.settle()
+        self.harness.settle(decide=self.give_up_expired)
         self.erase_kept()
         if self.rotten:
             self.read_back()
@@ -648,13 +649,21 @@ class Machine(RuleBasedStateMachine):
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
 
+    def give_up_expired(self) -> None:
+        """Drop what the endpoint does not keep and only this machine has, as the user may."""
+        outbox = self.harness.spool.outbox
+        expired = {segment.session for segment in outbox.parked()[1] if segment.parked == ONLY_HERE}
+        with self.harness.spool.transaction():
+            for session in expired:
+                outbox.drop(session, self.harness.now_ms)
+
     def erase_kept(self) -> None:
         """Erase what is kept of sessions that an endpoint listed as erased, as after a month."""
         with self.harness.spool.transaction():
             expired = self.harness.spool.forgotten.expire(self.harness.now_ms + KEPT_MS)
         if expired:
             erase_forgotten(self.harness.ingesting)
-            self.harness.settle()
+            self.harness.settle(decide=self.give_up_expired)
 
     def check_side_file(self, session: str) -> None:
         path = self.side_file(session)
