@@ -63,6 +63,8 @@ class Machine(RuleBasedStateMachine):
         """Whether the user erases sessions in this run. Nothing else is tested of an erased one."""
         self.forgetful = False
         self.let_go = False
+        self.left: dict[str, bytes] = {}
+        """The lines that sessions had when the endpoint let them go."""
         """Whether an endpoint has let sessions go. What the archive has of them is not copied once more."""
         self.rotten = False
         """Whether the endpoint has changed bytes that it stored, and no comparison has found that yet."""
@@ -426,6 +428,7 @@ class Machine(RuleBasedStateMachine):
         accounts.set_user(store, "default", keep_days=36_500)
         if keeping.expire(store, 1 << 52):
             self.forgetful = self.changed_behind_us = self.let_go = True
+            self.left = {session: self.whole(session) for session in SESSIONS}
             self.replaced += 1  # a spool from before this does not know it
             self.harness.retrying.identify_again()
 
@@ -635,8 +638,9 @@ class Machine(RuleBasedStateMachine):
             if self.check_erased(session):
                 assert session not in held or not self.erased_at(self.current, session)
                 continue
-            content = self.content(session)
-            whole = content[: content.rfind(b"\n") + 1]
+            if self.stays_away(session):
+                continue
+            whole = self.whole(session)
             if whole:
                 assert self.harness.held(session) == whole
                 self.check_record(session, whole, held)
@@ -648,6 +652,20 @@ class Machine(RuleBasedStateMachine):
                 kept = [self.harness.held(session, generation=number) for number in numbers]
                 for seen in self.seen[session]:
                     assert any(generation.startswith(seen) for generation in kept), "a generation was lost"
+
+    def whole(self, session: str) -> bytes:
+        """Return the complete lines of a session's file."""
+        content = self.content(session)
+        return content[: content.rfind(b"\n") + 1]
+
+    def stays_away(self, session: str) -> bool:
+        """Return whether the endpoint let a session go, which has not changed since: then it is not pushed again."""
+        with self.harness.spool.snapshot():
+            states, others = self.harness.spool.safety.states(self.harness.address)
+        if states.get(session, others) is not State.EXPIRED:
+            return False
+        assert self.whole(session) in (b"", self.left[session]), "a change of the session was not pushed"
+        return True
 
     def give_up_expired(self) -> None:
         """Drop what the endpoint does not keep and only this machine has, as the user may."""
