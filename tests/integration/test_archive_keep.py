@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -148,20 +149,26 @@ def test_a_store_with_much_unused_space_becomes_smaller(world: World) -> None:
     assert os.stat(store / "endpoint.db").st_size < before / 4
 
 
+def keep_one_day(world: World) -> tuple[str, Pusher]:
+    """Return the directory of a built-in archive whose sessions were copied, and what pushes beside it."""
+    harness = world.harness
+    store = os.path.join(harness.state, "archive")
+    shutil.copytree(world.base / "archive", store)
+    copy_archive(world)
+    settings = msgspec.convert({"endpoint": {"url": harness.address}, "archive": {"keep": "1d"}}, type=Config)
+    return store, Pusher(harness.resources(settings), Target(harness.address, Token(TOKEN)), Throttle(PUSHING))
+
+
 def test_the_daemon_removes_old_sessions(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of them was removed already, by a process that was killed. Both still count as safe, but not if the archive
     were the endpoint again.
     """
     monkeypatch.setattr(archive_keep, "GRACE", 60.0)
     harness = world.harness
-    store = os.path.join(harness.state, "archive")
-    shutil.copytree(world.base / "archive", store)
-    copy_archive(world)
+    store, pusher = keep_one_day(world)
     drop_sessions(store, [("testbox", SESSION)])
     acknowledged = "SELECT 1 FROM acknowledged WHERE endpoint = ?", (str(world.servers["archive"].store.endpoint_id),)
     assert harness.spool.connection.execute(*acknowledged).fetchall()
-    settings = msgspec.convert({"endpoint": {"url": harness.address}, "archive": {"keep": "1d"}}, type=Config)
-    pusher = Pusher(harness.resources(settings), Target(harness.address, Token(TOKEN)), Throttle(PUSHING))
     while pusher.push().more:
         pass
     assert pusher.idle_seconds() == pytest.approx(1.0)
@@ -171,6 +178,26 @@ def test_the_daemon_removes_old_sessions(world: World, monkeypatch: pytest.Monke
     assert (archive.sessions, archive.pending) == (0, 0)
     assert world.counts().acknowledged == 2
     assert not harness.spool.connection.execute(*acknowledged).fetchall()
+
+
+def test_many_old_sessions_are_removed_one_part_after_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next part follows as soon as a process has ended, without another push."""
+    monkeypatch.setattr(archive_keep, "AT_ONCE", 1)
+    store, pusher = keep_one_day(world)
+    while pusher.push().more or pusher.idle_seconds() == pytest.approx(1.0):
+        time.sleep(0.01)
+    pusher.close()
+    assert stored(store) == set()
+
+
+def test_a_process_that_takes_long_ends_with_the_daemon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_keep, "GRACE", 0.01)
+    found = ArchiveKeep(world.harness.spool, world.harness.state, "1d", Clock())
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stderr=subprocess.PIPE)
+    found._process = process
+    found.close("archive")
+    assert process.returncode == -signal.SIGKILL
+    assert not found.running
 
 
 def test_old_sessions_are_searched_once_an_hour(world: World) -> None:

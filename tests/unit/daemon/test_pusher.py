@@ -11,13 +11,14 @@ import pytest
 
 from sessiond.config import Config, Token
 from sessiond.daemon.built_in_archive import BuiltInArchive
-from sessiond.daemon.messages import Cause, Inbox, Inboxes
+from sessiond.daemon.messages import Cause, EraseForgotten, Inbox, Inboxes
 from sessiond.daemon.pusher import Pusher, Target
 from sessiond.daemon.resources import Resources
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.daemon.upload_loop import UploadLoop
 from sessiond.device import identify
 from sessiond.spool import health
+from sessiond.upload.context import BatchResult
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
 NOWHERE = "http://127.0.0.1:9"
@@ -157,3 +158,12 @@ def test_the_upload_loop_waits_for_that_time(harness: DaemonHarness, pushers: li
     made.retrying.push_interval = 0.0
     loop.step()
     assert acknowledged(harness, harness.endpoint.url) == 1
+
+
+def test_the_capture_loop_erases_what_an_endpoint_erased(harness: DaemonHarness, pushers: list[Pusher]) -> None:
+    inboxes = Inboxes(main=queue.SimpleQueue(), capture=Inbox(), upload=Inbox())
+    loop = UploadLoop(pusher(harness, pushers), inboxes)
+    loop.notify_capture(BatchResult())
+    assert EraseForgotten() not in inboxes.capture.take()
+    loop.notify_capture(BatchResult(forgotten=1))
+    assert EraseForgotten() in inboxes.capture.take()
