@@ -28,8 +28,8 @@ HARMLESS: dict[str, str] = {
     "self._ahead = min(3 * self._ahead + 256, _AHEAD) if dense else 0": (
         "how much is blanked for the next place; what is seen stays the same"
     ),
-    "daemon/capture_loop.py::CaptureLoop._read_files: if size > SLICE_BYTES or self._resources.clock.monotonic() > until "
-    "or group[-1].stays_first: => if size > SLICE_BYTES or self._resources.clock.monotonic() >= until "
+    "daemon/capture_loop.py::CaptureLoop._read_files: if size > SLICE_BYTES or self._resources.clock.monotonic() > "
+    "until or group[-1].stays_first: => if size > SLICE_BYTES or self._resources.clock.monotonic() >= until "
     "or group[-1].stays_first:": "the end of a slice is no exact time",
     "redact/arguments.py::_windows: if high >= 0: => if high > 0: #2": "a window that ends at 0 is empty",
     "ingest/admission.py::admit: return Admission.EXCLUDED => return None": (
