@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from endpoint_lines import SESSION, Pusher, append, generation, sender, store_push
 
+from sessiond import zstd
 from sessiond.endpoint.server import erase, packer, reading, running, upkeep
 from sessiond.endpoint.server.packer import CHUNK, MANY, Chunk, merge, pack
 from sessiond.endpoint.server.push import PushRequest
@@ -120,6 +121,12 @@ def test_large_chunks_stay_as_they_are() -> None:
     large = Chunk(20, CHUNK, None)
     assert merge([large]) == []
     assert merge([small[0], large, Chunk(20 + CHUNK, 10, b"")]) == []
+
+
+def test_a_chunk_is_filled_to_its_last_byte() -> None:
+    whole = [Chunk(0, 1, zstd.compress(b"a")), Chunk(1, CHUNK - 1, zstd.compress(b"b" * (CHUNK - 1)))]
+    assert [each.old for each in merge(whole)] == [whole]
+    assert merge([whole[0], Chunk(1, CHUNK, zstd.compress(b"b" * CHUNK))]) == []
 
 
 def test_an_endpoint_packs_some_time_after_a_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

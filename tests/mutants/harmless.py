@@ -28,6 +28,12 @@ HARMLESS: dict[str, str] = {
     "self._ahead = min(3 * self._ahead + 256, _AHEAD) if dense else 0": (
         "how much is blanked for the next place; what is seen stays the same"
     ),
+    "endpoint/server/sweeper.py::_listing_is_due: return 0 <= now_ms - last < 2 * DAY_MS => "
+    "return 1 <= now_ms - last < 2 * DAY_MS": "less than a day was answered before",
+    "endpoint/server/postgres_database.py::PostgresDatabase.executemany: "
+    "with self._connection.cursor(binary=True) as cursor: => with self._connection.cursor(binary=False) as cursor:": (
+        "the format of results, of which there are none"
+    ),
     "daemon/capture_loop.py::CaptureLoop._read_files: if size > SLICE_BYTES or self._resources.clock.monotonic() > "
     "until or group[-1].stays_first: => if size > SLICE_BYTES or self._resources.clock.monotonic() >= until "
     "or group[-1].stays_first:": "the end of a slice is no exact time",
