@@ -15,6 +15,7 @@ import pytest
 from sessiond.cli import main
 from sessiond.clock import now_ms
 from sessiond.endpoint.server import accounts, keeping, running, tokens
+from sessiond.spool import Spool
 from sessiond.spool.safety import KEEP_DAYS, Counts, State
 from sessiond.upload import bind
 from sessiond.upload.verify import apply_comparison, compare
@@ -260,6 +261,23 @@ def test_the_bytes_of_an_earlier_generation_are_parked(harness: DaemonHarness) -
     kept = harness.spool.outbox.parked()[1]
     assert [each.generation for each in kept if each.length] == [0]
     assert counts(harness).parked == 1
+
+
+def test_a_session_that_another_process_found_to_be_let_go_is_pushed_whole(harness: DaemonHarness) -> None:
+    """`sessiond verify --repair` learns of it beside a daemon that has met no such session. Then the user goes on."""
+    path = write_old(harness)
+    harness.settle()
+    keep(harness, DAYS)
+    keeping.expire(harness.endpoint.store, now_ms())
+    verify = Spool(harness.state)
+    with verify.transaction():
+        verify.outbox.expire(SESSION, harness.now_ms)
+    verify.close()
+    resume(harness)
+    harness.settle()
+    assert harness.held(SESSION) == whole(path)
+    found = counts(harness)
+    assert (found.acknowledged, found.expired, found.lost) == (1, 0, 0)
 
 
 def test_a_longer_rule_takes_back_what_is_still_here(harness: DaemonHarness) -> None:

@@ -218,5 +218,5 @@ class Engine:
         try:
             with translated():
                 run()
-        except Exception as error:  # noqa: BLE001 - the only one: main ends the process with it
+        except Exception as error:  # noqa: BLE001 - main ends the process with it
             self.inboxes.main.put(error)

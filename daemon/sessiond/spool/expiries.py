@@ -7,7 +7,7 @@ is nothing, so everything that can still be read is pushed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from sessiond.spool.dead_letters import DeadLetters
 
@@ -19,9 +19,6 @@ _HERE = "EXISTS (SELECT 1 FROM file WHERE file.stream = stream.id AND file.gone_
 class Expiries(DeadLetters):
     """Sessions that the endpoint let go. Writing methods run inside `Spool.transaction`."""
 
-    _may_have_expired: bool | None = None
-    """False: no session was let go, which each push asks; None: not looked up yet. Only the push thread uses it."""
-
     def expire(self, session: str, now_ms: int, revision: int = 0) -> None:
         """Store that the endpoint let a session go, and push nothing of it before it changes.
 
@@ -29,7 +26,6 @@ class Expiries(DeadLetters):
         are in the tool's file are removed from the outbox. Others are parked: an endpoint's word destroys nothing that
         only this machine has.
         """
-        self._may_have_expired = True
         self._db.execute(
             "UPDATE session SET expired_ms = coalesce(expired_ms, ?), pushed = max(pushed, ?) WHERE uuid = ?",
             (now_ms, revision, session),
@@ -47,22 +43,21 @@ class Expiries(DeadLetters):
         )
         self._park_segments(session, ONLY_HERE)
 
-    def expired_among(self, sessions: Iterable[str]) -> dict[str, bool]:
-        """Return those of some sessions that the endpoint let go; whether each has a revision to push.
+    def refused_among(self, sessions: Collection[str]) -> tuple[set[str], dict[str, bool]]:
+        """Return those of some sessions that were erased, and those that the endpoint let go.
 
-        There are at most as many as a batch has items.
+        Of the latter: whether each has a revision to push. There are at most as many as a batch has items. Each push
+        asks, as other processes may have stored it, so it is one query.
         """
-        if self._may_have_expired is None:
-            found = self._db.execute("SELECT 1 FROM session WHERE expired_ms > 0 LIMIT 1").fetchone()
-            self._may_have_expired = found is not None
-        if not self._may_have_expired:
-            return {}
-        named = set(sessions)
-        marks = ", ".join("?" * len(named))
+        if not sessions:
+            return set(), {}
+        marks = ", ".join("?" * len(sessions))
         rows = self._db.execute(
-            f"SELECT uuid, revision > pushed FROM session WHERE expired_ms > 0 AND uuid IN ({marks})", (*named,)
-        )
-        return {uuid: bool(due) for uuid, due in rows}
+            f"SELECT session, NULL FROM forgotten WHERE session IN ({marks}) UNION ALL"
+            f" SELECT uuid, revision > pushed FROM session WHERE expired_ms > 0 AND uuid IN ({marks})",
+            (*sessions, *sessions),
+        ).fetchall()
+        return {uuid for uuid, due in rows if due is None}, {uuid: bool(due) for uuid, due in rows if due is not None}
 
     def revive(self, session: str, *, record: bool) -> None:
         """Store that the endpoint keeps a session again: it has stored its record, or else bytes of it.

@@ -11,7 +11,7 @@ from sessiond.frozen_record import FrozenRecord
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 _AT_ENDPOINT = "everywhere AND acknowledged_ms IS NULL"
 _IN_ARCHIVE = "archive_ms IS NULL AND kept_until_ms IS NULL"
@@ -116,16 +116,6 @@ class Forgotten:
     def has(self, session: str) -> bool:
         """Return whether a session was erased and must not be captured."""
         return self._db.execute("SELECT 1 FROM forgotten WHERE session = ?", (session,)).fetchone() is not None
-
-    def among(self, sessions: Collection[str]) -> set[str]:
-        """Return those of some sessions that were erased. There are at most as many as a batch has items."""
-        if not sessions:
-            return set()  # most pushes that find nothing to do ask this
-        marks = ", ".join("?" * len(sessions))
-        return {
-            row[0]
-            for row in self._db.execute(f"SELECT session FROM forgotten WHERE session IN ({marks})", (*sessions,))
-        }
 
     def is_captured(self, session: str) -> bool:
         """Return whether a session is in the spool, with or without a record."""

@@ -75,8 +75,7 @@ def upload(
         segments = list(context.spool.outbox.segments(BATCH_ITEMS - len(sessions), size, since_ms, live_ms))
         items = sessions + _limit_unpacked(segments, UNPACKED)
         named = {session_of(item) for item in items}
-        erased = context.spool.forgotten.among(named)
-        expired = context.spool.outbox.expired_among(named)
+        erased, expired = context.spool.outbox.refused_among(named)
     if erased:
         # They came back into the queue: a machine id changed, or another endpoint was configured. No endpoint gets
         # them, whichever said that they were erased.
@@ -90,7 +89,7 @@ def upload(
         raise WrongEndpoint("the endpoint's answer about offsets can't be decoded", hint="upgrade whichever is older")
     if not items:
         return BatchResult(asked=asked, more=asked > 0 or bool(sessions or segments))
-    return msgspec.structs.replace(_push(context, items), asked=asked)
+    return msgspec.structs.replace(_push(context, items, expired), asked=asked)
 
 
 def _without_expired(context: UploadContext, items: list[Item], expired: dict[str, bool]) -> list[Item]:
@@ -138,8 +137,8 @@ def _ask_positions(context: UploadContext) -> tuple[int, int]:
     return len(unknown) - undecoded, undecoded
 
 
-def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
-    """Push items and apply the answers.
+def _push(context: UploadContext, items: Sequence[Item], expired: dict[str, bool]) -> BatchResult:
+    """Push items and apply the answers. `expired` has the sessions that the endpoint let go.
 
     An item that is refused alone is parked only if another one was stored meanwhile. Otherwise the endpoint may be at
     fault, and parking would take a good item out of the outbox (rule 12).
@@ -148,7 +147,7 @@ def _push(context: UploadContext, items: Sequence[Item]) -> BatchResult:
     refused: list[tuple[Item, EndpointError]] = []
     for part in context.client.push(items, partial(_prepare, context), _weigh):
         if part.answer is not None:
-            total = total.plus(settle(context, part.items, part.answer))
+            total = total.plus(settle(context, part.items, part.answer, expired))
         elif part.refusal is not None:
             refused.append((part.items[0], part.refusal))
     if refused and not total.sessions + total.segments:

@@ -39,8 +39,12 @@ _KEPT = {"quota": Outcome.FULL, "push-full": Outcome.POSTPONED}
 """Problems of the endpoint, not of the item."""
 
 
-def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswer) -> BatchResult:
+def settle(
+    context: UploadContext, items: Sequence[Item], answer: wire.PushAnswer, expired: dict[str, bool] | None = None
+) -> BatchResult:
     """Remove from the outbox what was acknowledged, and nothing else (rule 2).
+
+    `expired` has the sessions that the endpoint let go. Those that it keeps again are removed.
 
     Results, positions and health change in one transaction. After a crash the spool therefore either knows the whole
     answer, or sends the same batch once more, which the endpoint recognizes.
@@ -50,14 +54,11 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
     outcomes = Counter[Outcome]()
     with context.spool.transaction():
         broken: set[int] = set()
-        expired = context.spool.outbox.expired_among(session_of(item) for item in items)
         for item, result in zip(items, answer.results, strict=True):
             stored = result.problem is None and context.spool.outbox.acknowledge(item)
             if not (stored or context.spool.outbox.has(item)):
                 continue  # its session was purged while the push was under way
-            healed += _forget_positions(context, item, result.ahead)
-            if expired and stored:
-                healed += _revive(context, item, expired)
+            healed += _forget_positions(context, item, result.ahead) + (stored and _revive(context, item, expired))
             if result.problem is not None:
                 outcomes[_solve(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):
@@ -67,14 +68,13 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
                 size += item.length
                 _keep_digest(context, item, result)
         healed += outcomes[Outcome.HEALED]
-        full, postponed, parked = outcomes[Outcome.FULL], outcomes[Outcome.POSTPONED], outcomes[Outcome.PARKED]
         restored = store_batch(context, answer.batch, answer.previous)
         more = bool(healed or restored) or context.spool.outbox.has_due()
         result_of_all = BatchResult(
             sessions=sessions,
             segments=segments,
             bytes=size,
-            parked=parked,
+            parked=outcomes[Outcome.PARKED],
             forgotten=outcomes[Outcome.FORGOTTEN],
             expired=outcomes[Outcome.EXPIRED],
             healed=healed,
@@ -82,13 +82,18 @@ def settle(context: UploadContext, items: Sequence[Item], answer: wire.PushAnswe
         )
         context.settled(result_of_all)
     context.attempts = 0
-    if full and not segments:
+    _require_progress(context, result_of_all, outcomes)
+    return result_of_all
+
+
+def _require_progress(context: UploadContext, result: BatchResult, outcomes: Counter[Outcome]) -> None:
+    """Raise Unreachable if the endpoint stored nothing because of its quota or the size of the push."""
+    if outcomes[Outcome.FULL] and not result.segments:
         raise _full(context)
-    settled = result_of_all.forgotten + result_of_all.expired
-    if postponed and not sessions + segments + parked + healed + settled:
+    decided = result.sessions + result.segments + result.parked + result.healed + result.forgotten + result.expired
+    if outcomes[Outcome.POSTPONED] and not decided:
         # The protocol has the endpoint store at least one item of each push. Repeating the push at once would loop.
         raise Unreachable("the endpoint stored nothing of a push and asks for a smaller one")
-    return result_of_all
 
 
 def _full(context: UploadContext) -> Unreachable:
@@ -161,9 +166,9 @@ def _expire(context: UploadContext, item: Item) -> Outcome:
     return Outcome.EXPIRED
 
 
-def _revive(context: UploadContext, item: Item, expired: dict[str, bool]) -> bool:
+def _revive(context: UploadContext, item: Item, expired: dict[str, bool] | None) -> bool:
     """Note that the endpoint keeps a session again that it let go, and stored an item of it; return whether it did."""
-    if expired.pop(session_of(item), None) is None:
+    if not expired or expired.pop(session_of(item), None) is None:
         return False
     context.spool.outbox.revive(session_of(item), record=isinstance(item, SessionState))
     return True
