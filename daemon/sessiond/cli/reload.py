@@ -28,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     read_token(loaded.config, args.environ)
     holder = state.running(state_dir(loaded.config))
     if holder is None or not holder.pid:
-        raise NotRunning("sessiond is not running", hint="start it: sessiond start (the service), or sessiond run")
+        raise NotRunning(
+            "sessiond is not running", hint="start it: sessiond run, or sessiond start if the service is installed"
+        )
     os.kill(holder.pid, signal.SIGHUP)
     print("the daemon is reloading its configuration")
     return 0

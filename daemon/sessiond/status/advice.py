@@ -108,12 +108,13 @@ def _daemon(status: Status) -> Iterator[Advice]:
         case Running.STOPPED:
             yield Advice(
                 what="sessiond is not running: new sessions are not captured",
-                do="start it: sessiond start (the service), or sessiond run",
+                do="start it: sessiond run, or sessiond start if the service is installed",
             )
         case Running.DIED:
             yield Advice(
                 what="sessiond ended unexpectedly (killed, crashed, or a power cut)",
-                do="start it again: sessiond start (the service), or sessiond run; captured sessions are not lost",
+                do="captured sessions are not lost; start it again: sessiond run, or sessiond start if the service is"
+                " installed",
             )
 
 
