@@ -26,6 +26,7 @@ from sessiond.ingest.forget import erase_forgotten
 from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.claude_code import ClaudeCode
+from sessiond.spool import Spool
 from sessiond.spool.expiries import ONLY_HERE
 from sessiond.spool.forgotten import KEPT_MS
 from sessiond.spool.safety import State
@@ -63,9 +64,9 @@ class Machine(RuleBasedStateMachine):
         """Whether the user erases sessions in this run. Nothing else is tested of an erased one."""
         self.forgetful = False
         self.let_go = False
+        """Whether an endpoint has let sessions go. What the archive has of them is not copied once more."""
         self.left: dict[str, bytes] = {}
         """The lines that sessions had when the endpoint let them go."""
-        """Whether an endpoint has let sessions go. What the archive has of them is not copied once more."""
         self.rotten = False
         """Whether the endpoint has changed bytes that it stored, and no comparison has found that yet."""
         self.configure()
@@ -430,7 +431,20 @@ class Machine(RuleBasedStateMachine):
             self.forgetful = self.changed_behind_us = self.let_go = True
             self.left = {session: self.whole(session) for session in SESSIONS}
             self.replaced += 1  # a spool from before this does not know it
-            self.harness.retrying.identify_again()
+
+    @precondition(lambda self: self.let_go)
+    @rule()
+    def verify_in_another_process(self) -> None:
+        """`sessiond verify --repair` stores, beside the daemon, which sessions the endpoint has let go."""
+        spool = Spool(self.harness.state)
+        try:
+            with spool.transaction():
+                for session in SESSIONS:
+                    answer = self.harness.get(f"/v1/sessions/testbox/{session}").json()
+                    if answer.get("type") == "expired" and spool.forgotten.is_captured(session):
+                        spool.outbox.expire(session, self.harness.now_ms)
+        finally:
+            spool.close()
 
     @rule(unseen=st.booleans())
     def empty_endpoint(self, unseen: bool) -> None:

@@ -143,10 +143,35 @@ class Forgotten:
 
     def confirm(self, session: str, now_ms: int, *, archive: bool) -> None:
         """Store that the endpoint (or the built-in archive) has erased a session."""
-        column = "archive_ms" if archive else "acknowledged_ms"
+        column = _confirmed(archive=archive)
         self._db.execute(f"UPDATE forgotten SET {column} = ?, problem = NULL WHERE session = ?", (now_ms, session))
         if archive:  # nothing of it is to be copied any more
             self._db.execute("DELETE FROM archived WHERE session = ?", (session,))
+
+    def note_listed(self, session: str) -> None:
+        """Store that the endpoint's list of erased sessions has a session, if it has a tombstone here."""
+        self._db.execute("UPDATE forgotten SET listed = 1 WHERE session = ?", (session,))
+
+    def unlist_all(self) -> None:
+        """Store that the endpoint's list is read from its beginning again."""
+        self._db.execute("UPDATE forgotten SET listed = 0")
+
+    def order_unlisted(self, *, archive: bool) -> None:
+        """Have erased once more what the endpoint (or the built-in archive) confirmed to have erased but does not list.
+
+        Its list was read whole. What only an endpoint says was erased is not ordered.
+        """
+        column = _confirmed(archive=archive)
+        self._db.execute(
+            f"UPDATE forgotten SET {column} = NULL WHERE {column} IS NOT NULL AND NOT listed AND NOT learned"
+        )
+
+    def any_confirmed(self, *, archive: bool) -> bool:
+        """Return whether the endpoint (or the built-in archive) confirmed that it erased what this machine ordered."""
+        row = self._db.execute(
+            f"SELECT 1 FROM forgotten WHERE {_confirmed(archive=archive)} IS NOT NULL AND NOT learned LIMIT 1"
+        )
+        return row.fetchone() is not None
 
     def fail(self, reason: str, *, archive: bool) -> None:
         """Store why nothing could be erased at the endpoint (or in the archive)."""
@@ -184,6 +209,11 @@ class Forgotten:
             " kept_until_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
             list(rows),
         )
+
+
+def _confirmed(*, archive: bool) -> str:
+    """Return the column that has when the endpoint (or the built-in archive) erased a session."""
+    return "archive_ms" if archive else "acknowledged_ms"
 
 
 def count_erasures(db: sqlite3.Connection, *, archive: bool) -> Erasures:

@@ -279,6 +279,11 @@ MIGRATIONS = (
     -- The digest of a stream whose chain and rest were removed; NULL: it follows from these.
     ALTER TABLE pushed_digest ADD COLUMN digest BLOB;
     """,
+    """
+    -- 1: the endpoint's list of erased sessions has it. The list is read from its beginning for those from before.
+    ALTER TABLE forgotten ADD COLUMN listed INTEGER NOT NULL DEFAULT 0;
+    DELETE FROM meta WHERE key = 'forgotten.position';
+    """,
 )
 OLDEST = 2
 """The oldest version that is migrated. Earlier ones were never released; such a spool is rebuilt."""

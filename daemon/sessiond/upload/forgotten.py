@@ -8,10 +8,12 @@ from sessiond.endpoint.erasure import ForgottenAnswer
 from sessiond.errors import NotFound
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import REASON
-from sessiond.spool.safety import BOUND_ENDPOINT
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT
 
 POSITION = "forgotten.position"
-"""Meta key: the endpoint's id, and the position up to which its list of erased sessions was read."""
+"""Meta key: the endpoint's id, when its list of erased sessions was begun, and the position up to which it was read."""
+WHOLE_MS = 86_400_000
+"""Milliseconds after which the list is read from its beginning if this machine had sessions erased."""
 MOST_PAGES = 1000
 """Pages of that list that are read at once; the others are read after the next identification of the endpoint."""
 
@@ -24,31 +26,52 @@ def learn_forgotten(
     A push of such a session is answered `forgotten`. But a spool that was restored from a backup may have nothing to
     push of it, and would count it as safe. So would any spool a session of this machine that the endpoint let go.
 
+    What this machine had erased there is listed too. If it is not, the endpoint was restored from an older copy, and
+    has to erase it once more. An endpoint that has grown since does not notice that a position was of its later self.
+    So the list is read from its beginning once a day.
+
     Raises: EndpointError.
     """
     endpoint, learned = spool.meta(BOUND_ENDPOINT), 0
-    known, _, since = (spool.meta(POSITION) or "").partition(" ")
-    at = since if known == endpoint and since else None
+    archive = spool.meta(BOUND) == ""  # the built-in archive is the endpoint
+    daily = spool.forgotten.any_confirmed(archive=archive)
+    at, begun_ms = _position(spool, endpoint, now_ms, daily=daily)
     for _ in range(MOST_PAGES):  # rule 12: an endpoint that always has more must not keep us from pushing
         try:
             answer = list_forgotten(at)
         except NotFound:
             if at is None:
                 return learned  # an endpoint of an earlier version
-            at = None  # it was restored from an older copy
+            at, begun_ms = None, now_ms  # it was restored from an older copy
             continue
         with spool.transaction():
+            if at is None:
+                spool.forgotten.unlist_all()
             for each in answer.forgotten:
                 # Others need no tombstone here. If one is found later, the answer to its first push says so.
                 if spool.forgotten.is_captured(str(each.id)) and not spool.forgotten.has(str(each.id)):
                     spool.forgotten.learn(str(each.id), now_ms)
                     spool.outbox.park_all(str(each.id), REASON)
                     learned += 1
+                spool.forgotten.note_listed(str(each.id))
             for gone in answer.expired:
                 if gone.machine_id == machine_id and spool.forgotten.is_captured(str(gone.id)):
                     spool.outbox.expire(str(gone.id), now_ms)
-            spool.set_meta(POSITION, f"{endpoint} {answer.next}")
+            if not answer.more:
+                spool.forgotten.order_unlisted(archive=archive)
+            spool.set_meta(POSITION, f"{endpoint} {begun_ms} {answer.next}")
         if not answer.more or answer.next == at:
             break
         at = answer.next
     return learned
+
+
+def _position(spool: Spool, endpoint: str | None, now_ms: int, *, daily: bool) -> tuple[str | None, int]:
+    """Return where to read on, None for the beginning, and when the list was begun. `daily`: it is begun each day."""
+    known, _, rest = (spool.meta(POSITION) or "").partition(" ")
+    begun, _, since = rest.partition(" ")
+    if known != endpoint or not since:
+        return None, now_ms
+    if daily and not 0 <= now_ms - int(begun) < WHOLE_MS:
+        return None, now_ms
+    return since, int(begun)

@@ -13,7 +13,7 @@ from sessiond.endpoint.erasure import ForgottenAnswer, ForgottenSession
 from sessiond.errors import NotFound
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import KEPT_MS
-from sessiond.spool.safety import BOUND_ENDPOINT
+from sessiond.spool.safety import BOUND, BOUND_ENDPOINT
 from sessiond.upload import forgotten
 from sessiond.upload.forgotten import learn_forgotten
 
@@ -98,7 +98,7 @@ def test_an_order_of_the_user_stays_one(spool: Spool) -> None:
     "change",
     [
         lambda spool: spool.set_meta(BOUND_ENDPOINT, "second"),
-        lambda spool: spool.set_meta(forgotten.POSITION, "first a-position-that-it-does-not-know"),
+        lambda spool: spool.set_meta(forgotten.POSITION, "first 0 a-position-that-it-does-not-know"),
     ],
     ids=["another endpoint", "one that was restored from an older copy"],
 )
@@ -117,3 +117,70 @@ def test_an_endpoint_without_such_a_list_is_no_error(spool: Spool) -> None:
     assert learn_forgotten(spool, endpoint, 0, "here") == 0
     assert endpoint.asked == [None]
     assert spool.meta(forgotten.POSITION) is None
+
+
+@pytest.fixture(params=[False, True], ids=["endpoint", "archive"])
+def archive(request: pytest.FixtureRequest, spool: Spool) -> bool:
+    """Return whether the built-in archive is the endpoint. CAPTURED[0] was erased there."""
+    archive = bool(request.param)
+    with spool.transaction():
+        spool.set_meta(BOUND, "" if archive else "https://sync.example")
+        spool.forgotten.order(CAPTURED[:1], 5, everywhere=True)
+        spool.forgotten.confirm(CAPTURED[0], 5, archive=archive)
+    return archive
+
+
+def test_an_erasure_that_is_not_listed_is_ordered_again(spool: Spool, archive: bool) -> None:
+    """The endpoint was restored from a copy of before it, and the position before it is known there."""
+    learn_forgotten(spool, Endpoint({None: ([ELSEWHERE], "1", False)}), 6, "here")
+    assert spool.forgotten.due(9, archive=archive) == CAPTURED[:1]
+
+
+def test_an_erasure_that_was_listed_is_not_ordered_again(spool: Spool, archive: bool) -> None:
+    endpoint = Endpoint({None: (CAPTURED[:1], "1", False), "1": ([], "1", False)})
+    for now_ms in (6, 7):
+        learn_forgotten(spool, endpoint, now_ms, "here")
+        assert spool.forgotten.due(9, archive=archive) == []
+    assert endpoint.asked == [None, "1"]
+
+
+def test_an_erasure_on_a_later_page_is_not_ordered_again(spool: Spool, archive: bool) -> None:
+    endpoint = Endpoint({None: ([], "1", True), "1": (CAPTURED[:1], "2", False)})
+    learn_forgotten(spool, endpoint, 6, "here")
+    assert spool.forgotten.due(9, archive=archive) == []
+
+
+def test_nothing_is_ordered_again_before_the_end_of_the_list(spool: Spool, archive: bool) -> None:
+    learn_forgotten(spool, Endpoint({None: ([], "1", True), "1": ([], "1", True)}), 6, "here")
+    assert spool.forgotten.due(9, archive=archive) == []
+
+
+def test_an_endpoint_that_is_restored_later_is_ordered_again(spool: Spool, archive: bool) -> None:
+    """It does not know the position any more, and what it had listed counts no longer."""
+    learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "2", False)}), 6, "here")
+    endpoint = Endpoint({None: ([], "1", False)})
+    learn_forgotten(spool, endpoint, 7, "here")
+    assert endpoint.asked == ["2", None]
+    assert spool.forgotten.due(9, archive=archive) == CAPTURED[:1]
+
+
+def test_an_endpoint_that_has_grown_since_it_was_restored_is_found_within_a_day(spool: Spool, archive: bool) -> None:
+    """Others pushed to it, so it knows the position again. The clock may also be set back."""
+    learn_forgotten(spool, Endpoint({None: (CAPTURED[:1], "2", False)}), 6, "here")
+    endpoint = Endpoint({None: ([], "3", False), "2": ([], "3", False), "3": ([], "3", False)})
+    learn_forgotten(spool, endpoint, 5 + forgotten.WHOLE_MS, "here")
+    assert spool.forgotten.due(9, archive=archive) == []
+    learn_forgotten(spool, endpoint, 6 + forgotten.WHOLE_MS, "here")
+    assert spool.forgotten.due(9, archive=archive) == CAPTURED[:1]
+    spool.forgotten.confirm(CAPTURED[0], 8, archive=archive)
+    learn_forgotten(spool, endpoint, 1, "here")
+    assert endpoint.asked == ["2", None, None]
+
+
+def test_without_an_erasure_the_list_is_not_read_from_its_beginning(spool: Spool) -> None:
+    """Nor if the endpoint alone says that a session was erased: nobody here could have it erased again."""
+    endpoint = Endpoint({None: (CAPTURED[:1], "1", False), "1": ([], "1", False)})
+    for now_ms in (6, 6 + forgotten.WHOLE_MS):
+        learn_forgotten(spool, endpoint, now_ms, "here")
+    assert endpoint.asked == [None, "1"]
+    assert spool.forgotten.due(9, archive=False) == []
