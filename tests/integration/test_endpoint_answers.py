@@ -123,9 +123,24 @@ def test_the_largest_number_that_is_believed_can_still_be_counted_on_from(harnes
     settle(harness.uploading, [session], answered(problem("stale", revision=2**52 - 2**20)))
     segments = harness.spool.outbox.segments(1, 1)
     answer = problem("offset-mismatch", generation=2**30 - 2**20, offset=2**53 - 1, sha256="0" * 64)
-    settle(harness.uploading, segments, answered(answer))
+    for _ in range(2):
+        settle(harness.uploading, segments, answered(answer))
     harness.settle()
     assert harness.held(SESSION).count(b"\n") == 2
+
+
+def test_a_position_that_an_answer_makes_up_gives_nothing_up(harness: DaemonHarness) -> None:
+    """The tool has cut its file meanwhile, so only the endpoint and the outbox have these bytes."""
+    path = Path(harness.home, CLAUDE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 4] + b"\n")
+    lies = problem("offset-mismatch", generation=0, offset=len(whole) // 2 + 7, sha256="0" * 64)
+    harness.transport.fate = answering(lies)
+    harness.push()
+    harness.transport.fate = None
+    harness.settle()
+    assert harness.held(SESSION, generation=0) == whole
+    assert harness.spool.stats.totals(harness.address).lost == 0
 
 
 @pytest.mark.parametrize(

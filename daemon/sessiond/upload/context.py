@@ -91,6 +91,8 @@ class UploadContext(msgspec.Struct, kw_only=True):
     """Distinguishes this state directory from a copy of it (device.installation)."""
     runs: tuple[str, ...] = ("",)
     """Random ids of this run of the daemon and of a few before it, this one first; see `begin_run`."""
+    disputed: set[int] = msgspec.field(default_factory=set)
+    """Streams that the endpoint was asked for because its answer to a push stated another position."""
     attempts: int = 0
     """Batches sent since the last acknowledged one."""
     last_batch: str | msgspec.UnsetType | None = msgspec.UNSET

@@ -20,7 +20,7 @@ class Outcome(Enum):
 
     PARKED = auto()
     HEALED = auto()
-    """The spool learned the endpoint's position; the next read of the file reconciles the two."""
+    """The endpoint has another position. It is asked for it, or the next read of the file reconciles the two."""
     FULL = auto()
     """The endpoint's quota is used up: the item stays in the outbox."""
     POSTPONED = auto()
@@ -131,6 +131,7 @@ def _keep_digest(context: UploadContext, item: Segment, result: wire.Result) -> 
 
     Of a duplicate it was not compared: it is when the endpoint states its position.
     """
+    context.disputed.discard(item.stream_id)
     context.stream_digests.acknowledge(item)
     if result.status == "duplicate":
         _forget_position(context, item)
@@ -202,7 +203,7 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
         if (problem.generation, problem.offset) == (item.generation, item.offset) and item.data is not None:
             # It has as many bytes as this spool believes, but others: the digest in the line differs.
             context.spool.catalog.distrust(item.stream_id)
-        context.stream_digests.store_position(item.stream_id, _position(item, problem))
+        _follow(context, item, problem)
         return Outcome.HEALED
     if problem.type == "invalid" and item.data is not None:
         # Our own disk may have damaged the segment. Then SpoolDamaged is raised here, the spool is rebuilt, and the
@@ -210,6 +211,20 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
         decode(item, item.data)
     park(context, item, problem.detail or problem.title)
     return Outcome.PARKED
+
+
+def _follow(context: UploadContext, item: Segment, problem: wire.Problem) -> None:
+    """Ask for the position that the endpoint states; store the stated one if an answer states it once more.
+
+    If the tool has cut or deleted its file meanwhile, bytes would be given up because of a position that a faulty
+    answer made up. But an endpoint that refuses a push by another position than it reports must not keep us asking.
+    """
+    if item.stream_id in context.disputed:
+        context.disputed.remove(item.stream_id)
+        context.stream_digests.store_position(item.stream_id, _position(item, problem))
+    else:
+        context.disputed.add(item.stream_id)
+        context.spool.catalog.set_unknown(item.stream_id)
 
 
 def _position(item: Segment, problem: wire.Problem) -> wire.RemotePosition:

@@ -282,14 +282,29 @@ def test_a_push_of_which_anything_was_decided_goes_on(harness: DaemonHarness, ki
 
 @pytest.mark.parametrize("offset", [None, 0, 7])
 def test_the_position_that_a_refusal_tells_is_stored(harness: DaemonHarness, offset: int | None) -> None:
-    """It is compared with the file: one byte too many would be taken for bytes that the endpoint has."""
+    """If it is stated once more. Then it is compared with the file: one byte too many would be taken for its bytes."""
     _, first, second = items(harness)
     refused = {"generation": 0, "sha256": "12" * 32} | ({} if offset is None else {"offset": offset})
-    settle(harness.uploading, (first, second), answer(problem("offset-mismatch", **refused), problem("invalid")))
+    answered = answer(problem("offset-mismatch", **refused), problem("invalid"))
+    settle(harness.uploading, (first, second), answered)
+    (stream,) = harness.spool.catalog.streams(1)
+    assert (stream.known, stream.remote_position) == (False, None)
+    settle(harness.uploading, (first, second), answered)
     (stream,) = harness.spool.catalog.streams(1)
     assert stream.remote_position == wire.RemotePosition(
         session=uuid.UUID(SESSION), stream="main", generation=0, length=offset or 0, sha256="12" * 32
     )
+
+
+def test_an_endpoint_is_asked_again_after_it_stored_something(harness: DaemonHarness) -> None:
+    """Two answers that state other positions, a year apart, are no reason to believe the second one."""
+    _, first, second = items(harness)
+    disputed = answer(problem("offset-mismatch", generation=0, offset=7, sha256="12" * 32))
+    settle(harness.uploading, (first,), disputed)
+    settle(harness.uploading, (first,), answer(None))
+    settle(harness.uploading, (second,), disputed)
+    (stream,) = harness.spool.catalog.streams(1)
+    assert (stream.known, stream.remote_position) == (False, None)
 
 
 def test_the_results_behind_those_of_a_purged_session_count(harness: DaemonHarness) -> None:
