@@ -113,17 +113,21 @@ def find_further_homes(config: Config, environ: Mapping[str, str]) -> list[tuple
     People give a tool a second directory by its variable, `CLAUDE_CONFIG_DIR=~/.claude-work`, which is seldom set where
     the daemon runs, or keep a copy of one.
     """
-    dirs, found = UserDirs.current(environ), dict[tuple[str, str], None]()
-    covered = {os.path.realpath(root.path) for _, root in find_roots(config, environ)}
+    dirs = UserDirs.current(environ)
+    hidden = sorted(glob(f"{glob_escape(dirs.home)}/.*"))
+    found: list[tuple[str, str, str]] = []
     for source in find_sources():
         for root in source.roots(dirs):
             name, _, rest = root.path.removeprefix(f"{dirs.home}/").partition("/")
             if not root.path.startswith(f"{dirs.home}/.") or not rest or name in SHARED_DIRECTORIES:
                 continue
-            for path in sorted(glob(f"{glob_escape(dirs.home)}/{glob_escape(name)}[-_.]*")):
-                if os.path.isdir(f"{path}/{rest}") and os.path.realpath(f"{path}/{rest}") not in covered:
-                    found[source.tool, path] = None
-    return list(found)
+            similar = tuple(f"{dirs.home}/{name}{mark}" for mark in "-_.")
+            alike = [path for path in hidden if path.startswith(similar)]
+            found += [(source.tool, path, f"{path}/{rest}") for path in alike if os.path.isdir(f"{path}/{rest}")]
+    if not found:
+        return []
+    covered = {os.path.realpath(root.path) for _, root in find_roots(config, environ)}
+    return list(dict.fromkeys((tool, path) for tool, path, root in found if os.path.realpath(root) not in covered))
 
 
 SHARED_DIRECTORIES = (".config", ".local", ".cache", ".var")
