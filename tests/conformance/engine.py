@@ -29,6 +29,7 @@ from sessiond.sources.links import Link, linked_root
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState
 from sessiond.watch.scan import ScanStats, scan
+from support.empty_spool import put_spool
 from support.sample_tree import is_shared
 
 NOW_MS = 1_800_000_000_000
@@ -182,6 +183,7 @@ def readers(tree: str) -> Iterator[list[CapturedReader]]:
 def opened(known: list[tuple[Source, Root]]) -> Iterator[IngestContext]:
     """Open a spool in a new state directory to capture what is below these roots."""
     with tempfile.TemporaryDirectory() as state:
+        put_spool(state)
         spool = Spool(state)
         try:
             yield IngestContext(

@@ -11,7 +11,7 @@ import pytest
 from conformance import engine
 from sessiond.ingest import ingest
 from sessiond.sources.base import Kind
-from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, open_store, statements
+from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, built, open_store, statements
 
 
 def files_of(location: engine.Location) -> list[Path]:
@@ -40,7 +40,7 @@ def test_an_empty_file_is_no_trouble_and_hides_no_other(name: str, tmp_path: Pat
 def test_an_empty_file_in_a_folder_costs_no_message(name: str, tmp_path: Path) -> None:
     """A lock, or a file that was created and not written yet, is in the folder of a session."""
     tree = build(name, tmp_path / "home")
-    before = engine.capture(tree)
+    before = engine.capture(built(name))
     folders = [Path(location.path) for location in engine.locations(tree) if location.unit.kind is Kind.FOLDER]
     for folder in folders:
         for directory in {folder, *(each.parent for each in folder.rglob("*"))}:
