@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sessiond.endpoint.server import Running, tokens
 from sessiond.endpoint.server.metrics import Observed, Requests, metric
+from support.program import SOURCE
 
 
 def samples(endpoint: Running) -> dict[str, float]:
@@ -87,7 +88,7 @@ def test_the_access_log_has_each_request_and_no_secret(tmp_path: Path) -> None:
         "from sessiond.cli import main\n"
         "sys.exit(main(['serve', '--data', sys.argv[1], '--port', '0', '--announce', '-', '--access-log'], os.environ))"
     )
-    environ = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    environ = {"HOME": str(tmp_path), "PYTHONPATH": SOURCE, "PATH": os.defpath}
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "store")],
         stdout=subprocess.PIPE,

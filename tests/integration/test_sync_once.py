@@ -35,6 +35,7 @@ from sessiond.spool.verification import BEGUN, EACH_MS
 from sessiond.watch import WatchedRoot
 from support.capture import session, settings_of, write
 from support.harness import TOKEN, claude, encode
+from support.program import SOURCE
 
 SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"
 
@@ -190,7 +191,7 @@ def imported(base: Path) -> set[str]:
     """Run `sync` with the built-in archive in a process of its own; return the modules that it imported."""
     code = "import sys; from sessiond.cli import main; code = main(['sync']); print(*sys.modules); sys.exit(code)"
     env = {"HOME": str(base / "home"), "SESSIOND_STATE_DIR": str(base / "state"), "SESSIOND_CONFIG": os.devnull}
-    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath, "SESSIOND_REDACT": "off"}
+    env |= {"PYTHONPATH": SOURCE, "PATH": os.defpath, "SESSIOND_REDACT": "off"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 

@@ -23,16 +23,15 @@ from typing import Any
 
 import pytest
 
-import sessiond
 from sessiond import state
 from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
 from support.harness import claude, encode
+from support.program import SOURCE
 from support.rules_cache import put_rules
 
 SOON = 120.0
 """Seconds until a test gives up on an event; far more than anything takes on a machine that is busy with more."""
-SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(sessiond.__file__)))
 TOKEN = "SENTINEL-token-that-must-not-appear-anywhere"
 PROJECT = ".claude/projects/-home-dev-project"
 MACHINE = "testbox"

@@ -14,12 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from process_lab import SOON, SOURCE, Request, World, session, until
+from process_lab import SOON, Request, World, session, until
 
 from sessiond.daemon import REPEATED_SIGNAL
 from sessiond.daemon.archive import Archive
 from sessiond.endpoint.client import Client
 from sessiond.spool import health
+from support.program import SOURCE
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -17,6 +17,8 @@ from types import TracebackType
 
 import pyte
 
+from support.program import SOURCE
+
 ROWS = 50
 """Enough for every screen of ours, so that none scrolls away."""
 
@@ -37,7 +39,7 @@ class Terminal:
             stderr=terminal,
             env={
                 "PATH": os.defpath,
-                "PYTHONPATH": os.pathsep.join(sys.path),
+                "PYTHONPATH": SOURCE,
                 "TERM": "xterm-256color",
                 "LANG": "C.UTF-8",
                 "TZ": "UTC",

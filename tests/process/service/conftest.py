@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import sessiond
+from support.program import SOURCE
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,10 +24,9 @@ def base() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def program(base: Path) -> Path:
     """Make a `sessiond` like an installation, with this source and this Python."""
-    packages = os.pathsep.join([os.path.dirname(os.path.dirname(sessiond.__file__)), *filter(os.path.isdir, sys.path)])
     made = base / "bin" / "sessiond"
     made.parent.mkdir()
-    made.write_text(f"#!/bin/sh\nPYTHONPATH='{packages}' exec '{sys.executable}' '{made.parent}/start.py' \"$@\"\n")
+    made.write_text(f"#!/bin/sh\nPYTHONPATH='{SOURCE}' exec '{sys.executable}' '{made.parent}/start.py' \"$@\"\n")
     made.chmod(0o755)
     # The name that the program has for itself is the one of the script above, as with a console script.
     start = f"import sys\nfrom sessiond.cli import main\nsys.argv[0] = {str(made)!r}\nsys.exit(main())\n"

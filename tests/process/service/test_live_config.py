@@ -30,6 +30,7 @@ from sessiond.endpoint.server import Running, running
 from sessiond.errors import ConfigError
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.program import SOURCE
 from support.rules_cache import put_rules
 from support.sample_tree import build
 
@@ -57,7 +58,7 @@ class Daemon:
         environ = {
             "HOME": str(self.home),
             "PATH": os.defpath,
-            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONPATH": SOURCE,
             "SESSIOND_STATE_DIR": str(self.state),
         }
         self._log = open(base / "log", "w+b")  # noqa: SIM115 - as long as the daemon

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from private_manager import until
 
-import sessiond
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.program import SOURCE
 from support.rules_cache import put_rules
 
 PRETEND = str(Path(__file__).with_name("pretend_mac.py"))
@@ -43,7 +43,7 @@ def mac(tmp_path: Path, without_proc: list[str]) -> Mac:
         "HOME": str(tmp_path),
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(sessiond.__file__)), *sys.path]),
+        "PYTHONPATH": SOURCE,
     }
 
     def start(*words: str) -> subprocess.Popen[str]:

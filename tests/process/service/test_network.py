@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from sessiond.daemon.network import may_restore_network
+from support.program import SOURCE
 
 INSIDE = """
 import queue, subprocess
@@ -27,7 +28,7 @@ print("seen")
 def test_a_link_that_goes_up_is_told() -> None:
     """The test has its own network namespace, whose loopback is down at first."""
     command = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", INSIDE]
-    environ = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    environ = {"PYTHONPATH": SOURCE, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
     if "Operation not permitted" in done.stderr:
         pytest.skip("no user namespaces here")

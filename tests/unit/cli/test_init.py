@@ -19,6 +19,7 @@ from sessiond.config import Config, load
 from sessiond.device import identify
 from sessiond.doctor.inventory import scan_tools
 from sessiond.endpoint.server import Running, invites, running, tokens
+from support.program import SOURCE
 
 SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
 NOW_MS = 1_790_000_000_000
@@ -201,7 +202,7 @@ def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp
     environ = {
         "HOME": str(home),
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": SOURCE,
         "SESSIOND_STATE_DIR": str(tmp_path / "state"),
         "TERM": "dumb",
     }

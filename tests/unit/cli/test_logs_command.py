@@ -17,6 +17,7 @@ import pytest
 
 from sessiond.logs.sinks import Failures, FileSink
 from support.harness import CLAUDE, SESSION, claude, encode
+from support.program import SOURCE
 from support.rules_cache import put_rules
 from support.terminal import Terminal
 
@@ -32,7 +33,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {
         "HOME": str(tmp_path / "home"),
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": SOURCE,
         "SESSIOND_STATE_DIR": str(tmp_path / "state"),
         "TZ": "UTC",
     }

@@ -15,6 +15,8 @@ import pytest
 
 from sessiond import __version__
 from sessiond.cli import COMMANDS, help_text, main, output
+from support.program import SOURCE
+from support.rules_cache import put_rules
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -22,9 +24,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run the program as a process with a new home."""
+    state = str(tmp_path / "state")
+    put_rules(state)
+    own = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": state, "PATH": os.defpath, "PYTHONPATH": SOURCE}
 
     def call(*arguments: str, stdout: int | None = subprocess.PIPE, **environ: str) -> subprocess.CompletedProcess[str]:
-        env = {"HOME": str(tmp_path), "PATH": os.defpath, "PYTHONPATH": os.pathsep.join(sys.path), **environ}
+        env = {**own, **environ}
         command = [sys.executable, "-m", "sessiond", *arguments]
         return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
 
@@ -54,7 +59,7 @@ def test_every_command_explains_itself_within_80_columns(
 def test_the_version_costs_no_imports(run: Run) -> None:
     """`status` has 100 ms in all, which includes imports before the command is known."""
     code = "import sys; from sessiond.cli import main; main(['--version']); print(*sys.modules)"
-    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {"PYTHONPATH": SOURCE, "PATH": os.defpath}
     out = subprocess.run([sys.executable, "-S", "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     version, modules = out.splitlines()
     assert version == f"sessiond {__version__}"

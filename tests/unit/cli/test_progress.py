@@ -32,6 +32,7 @@ from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
 from support.capture import DAY, session
 from support.harness import TOKEN, DaemonHarness, claude, daemon_harness
+from support.program import SOURCE
 from support.rules_cache import put_rules
 
 MB = 1_000_000
@@ -209,7 +210,7 @@ def environ(harness: DaemonHarness, **more: str) -> dict[str, str]:
         "HOME": harness.home,
         "TERM": "xterm",
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONPATH": SOURCE,
         "SESSIOND_STATE_DIR": harness.state,
         "SESSIOND_CONFIG": os.devnull,
         "SESSIOND_ENDPOINT__URL": harness.endpoint.url,

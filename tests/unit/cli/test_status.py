@@ -30,6 +30,7 @@ from sessiond.status.advice import advise
 from sessiond.status.configured import _state_dir
 from sessiond.unsaved import Unsaved
 from support.harness import CLAUDE, NOW_MS, SESSION, DaemonHarness, claude, daemon_harness, encode
+from support.program import SOURCE
 
 Look = Callable[..., Status]
 MINUTE = 60_000
@@ -124,7 +125,7 @@ def test_it_imports_nothing_slow(
     """
     monkeypatch.setenv("HOME", str(tmp_path))  # where `load` finds the user's configuration
     directory = tmp_path / ".local/state/sessiond"
-    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {"HOME": str(tmp_path), "PYTHONPATH": SOURCE, "PATH": os.defpath}
     if how == "environment":
         directory = tmp_path / "elsewhere"
         env |= {"SESSIOND_STATE_DIR": str(directory), "SESSIOND_MACHINE_ID": "testbox"}
@@ -175,7 +176,7 @@ def test_ls_imports_little_more_than_msgspec(harness: DaemonHarness) -> None:
     """`ls` decodes records, so it needs msgspec, but no network, no rules of redaction and no tool's format."""
     harness.write(CLAUDE, claude(SESSION, 0))
     harness.scan()
-    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state, "PYTHONPATH": SOURCE}
     code, modules = imported(["ls"], env)
     assert code == 0
     assert UNUSED & modules == set()
@@ -210,7 +211,7 @@ def test_garbage_is_not_collected_while_a_command_is_imported(tmp_path: Path) ->
         "sys.argv[1:] = ['status']; main()\n"
         "print(len(runs), 'sessiond.unsaved' in sys.modules, gc.isenabled(), gc.get_freeze_count() > 1000)"
     )
-    env = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {"HOME": str(tmp_path), "PYTHONPATH": SOURCE, "PATH": os.defpath}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 True True True"
 

@@ -22,6 +22,7 @@ from sessiond.daemon.engine import SLICE_OF_FILE, EngineOptions
 from sessiond.daemon.resources import Opening
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, encode
+from support.program import SOURCE
 from support.rules_cache import put_rules
 
 
@@ -92,7 +93,7 @@ def test_what_backfill_leaves_out_is_said(harness: DaemonHarness, capsys: pytest
 
 
 def test_without_an_endpoint_it_pushes_to_the_archive(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the archive's own process
+    monkeypatch.setenv("PYTHONPATH", SOURCE)  # for the archive's own process
     harness.write(CLAUDE, claude(SESSION, 1))
     assert main(["sync"], environ(harness, SESSIOND_ENDPOINT__URL="")) == 0
     assert os.path.exists(os.path.join(harness.state, "archive"))
@@ -148,7 +149,7 @@ def test_two_at_once_take_turns(harness: DaemonHarness, capsys: pytest.CaptureFi
     """The second one waits for the first, and SIGUSR1 does not end it."""
     harness.write(CLAUDE, claude(SESSION, 1))
     code = "import sys; from sessiond.cli import main; sys.exit(main(['sync']))"
-    env = {**environ(harness), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {**environ(harness), "PYTHONPATH": SOURCE, "PATH": os.defpath}
     both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
     assert [each.communicate()[0] for each in both] == [b"1 session, all acknowledged\n"] * 2
     assert [each.returncode for each in both] == [0, 0]
@@ -157,7 +158,7 @@ def test_two_at_once_take_turns(harness: DaemonHarness, capsys: pytest.CaptureFi
 @pytest.fixture
 def daemon(harness: DaemonHarness) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real daemon."""
-    env = {**environ(harness, SESSIOND_RESCAN="1h"), "PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {**environ(harness, SESSIOND_RESCAN="1h"), "PYTHONPATH": SOURCE, "PATH": os.defpath}
     process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=env, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 30
     while health.read_capture(harness.spool).discovered is None and time.monotonic() < until:

@@ -17,6 +17,8 @@ from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth, EndpointHealth
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
+from support.program import SOURCE
+from support.rules_cache import put_rules
 from support.terminal import Terminal
 
 SECOND_SCREEN, FIRST_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -25,6 +27,7 @@ SECOND_SCREEN, FIRST_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     with daemon_harness(tmp_path) as made:
+        put_rules(made.state)
         health.write(made.spool, CaptureHealth(pid=os.getpid(), machine_id="testbox", discovered={}))
         yield made
 
@@ -86,7 +89,7 @@ def test_sigterm_gives_the_terminal_back(harness: DaemonHarness) -> None:
 def test_off_a_terminal_it_prints_once_for_each_change(harness: DaemonHarness, daemon: state.Lock) -> None:
     """With --json each change is one line, for programs. A growing age is no change."""
     command = [sys.executable, "-m", "sessiond", "status", "--watch"]
-    env = environ(harness, PATH=os.defpath, PYTHONPATH=os.pathsep.join(sys.path))
+    env = environ(harness, PATH=os.defpath, PYTHONPATH=SOURCE)
     plain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     lines = subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, text=True)
     assert plain.stdout and lines.stdout

@@ -22,6 +22,7 @@ from sessiond.config.lines import key_lines
 from sessiond.config.units import parse_duration, parse_size
 from sessiond.directories import config_file
 from sessiond.errors import ConfigError
+from support.program import SOURCE
 
 
 def write(tmp_path: Path, text: str, name: str = "config.toml") -> str:
@@ -42,7 +43,7 @@ def refused(tmp_path: Path, text: str, **environ: str) -> ConfigError:
 def test_all_is_default_without_a_file(tmp_path: Path) -> None:
     """C1: a missing config is no error."""
     code = "import os\nfrom sessiond.config import load\nprint(load(None, os.environ))"
-    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": SOURCE}
     answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "files=(), warnings=(), origins={}" in answer.stdout
 

@@ -19,6 +19,7 @@ import pytest
 
 from sessiond import logs
 from sessiond.logs import log, sinks
+from support.program import SOURCE
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def test_nothing_below_a_warning_is_said_before_it_is_configured() -> None:
         "import sys; from sessiond.logs import log; log.info('daemon.started', version='1');"
         "print('structlog' in sys.modules); log.warning('spool.filled', free=0)"
     )
-    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.defpath}
+    env = {"PYTHONPATH": SOURCE, "PATH": os.defpath}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
     assert json.loads(done.stderr)["event"] == "spool.filled"
