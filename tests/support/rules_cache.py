@@ -10,7 +10,6 @@ import tempfile
 from hashlib import blake2b
 from typing import Any
 
-from sessiond.device import identify
 from sessiond.redact import redactor, rules, scanner
 from sessiond.redact.cache import read, store
 from sessiond.redact.policy import Policy
@@ -90,7 +89,9 @@ def _compiled() -> str:
 
 
 def put_rules(state: str) -> None:
-    """Make a state directory that has them, as after an earlier life of the daemon. Commands use them as well."""
+    """Make a state directory that has them, as after an earlier life of the daemon.
+
+    Commands use them only where the installation has an identity as well: `device.identify`.
+    """
     os.makedirs(state, mode=0o700, exist_ok=True)
-    identify(state)
     shutil.copytree(_compiled(), os.path.join(state, "rules"), dirs_exist_ok=True)

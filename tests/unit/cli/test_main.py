@@ -15,6 +15,7 @@ import pytest
 
 from sessiond import __version__
 from sessiond.cli import COMMANDS, help_text, main, output
+from sessiond.device import identify
 from support.program import SOURCE
 from support.rules_cache import put_rules
 
@@ -26,6 +27,7 @@ def run(tmp_path: Path) -> Run:
     """Run the program as a process with a new home."""
     state = str(tmp_path / "state")
     put_rules(state)
+    identify(state)
     own = {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": state, "PATH": os.defpath, "PYTHONPATH": SOURCE}
 
     def call(*arguments: str, stdout: int | None = subprocess.PIPE, **environ: str) -> subprocess.CompletedProcess[str]:
