@@ -39,10 +39,14 @@ _SIGNS = (
     "&apos", "&amp", "%253a", "put-parameter", "config set", "config:set", "set-env", "env:set", "env set", "env add",
     "variable", "appsettings", "kv set", "kv put", "var put", "etcdctl", "chamber write", "ansible-vault", "printf",
     "add-mask", "bindpw", "rootpw", "schtasks", "pscp", "psftp", "plink", "putty", "rar ", "signtool", "winrs", "conan",
-    "nuget", "pdftk", "security ", "cryptsetup",
+    "nuget", "pdftk", "security ", "cryptsetup", "oracle:", "sqlldr", "expdp", "impdp", "rman target", "sql> conn",
+    "sudo ", "runas", "mnemonic", "phrase", "seed", "stringdata", "l2tp", "pptp", "pppd", ': eap "', "xauth", "unseal",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
-_OPTION = re.compile(r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)")
+_OPTION = re.compile(
+    r"[\s\"'>,\[]-(?:[pPuUawb]|-(?:proxy-)?user\b)|kind[\s\\\"':]{2,12}Secret\b|:[0-9]{4,5}:[\w*-]{1,63}:"
+    r"|\*[\s\\]{1,4}\"[^\s]{6,}\"[\s\\]{1,4}\*"
+)
 _ADDRESS = r"[^\s/@]{0,80}:[^\s]{0,128}@|[^\s/@]{30,255}@|[^\s]{0,400}[?&;]\w{0,40}="
 _NAMES = (
     "pass",
