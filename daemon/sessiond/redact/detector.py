@@ -22,6 +22,7 @@ from sessiond.redact.rules import Rule
 from sessiond.redact.scanner import Hits, Scanner, Trigger
 from sessiond.redact.shape import LONGEST_MATCH
 from sessiond.redact.sight import Sight
+from sessiond.redact.tables import TABLE_TRIGGER, columns_of_secrets
 from sessiond.redact.text import blank
 from sessiond.redact.values import entropy
 from sessiond.redact.wrapped import Fragment, rewrap, unwrap
@@ -29,7 +30,7 @@ from sessiond.redact.wrapped import Fragment, rewrap, unwrap
 PRIVATE_KEY = "private-key"
 FLOOD = -2
 """The rank of a span that is a window with too many places, before all others."""
-COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS, ENCODED = range(6)
+COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS, ENCODED, TABLES = range(7)
 """What divides or hides a secret: the triggers behind those of the rules and of Base64."""
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded Base64
 
@@ -66,7 +67,7 @@ class Detector:
         self._wraps = Wraps(rules)
         self._key_rule = next((number for number, rule in enumerate(rules) if rule.id == PRIVATE_KEY), None)
         wraps = (self._wraps.named, self._wraps.begun)
-        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, *wraps, ARGUMENT_TRIGGER, ENCODED_TRIGGER)
+        self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, *wraps, ARGUMENT_TRIGGER, ENCODED_TRIGGER, TABLE_TRIGGER)
         self._shared = _share_triggers(rules)
         self.scanner = make(self._triggers())
 
@@ -181,6 +182,8 @@ class Detector:
             views += without_separators(data, marks[ARGUMENTS], spend)
         if ENCODED in marks and depth < UNWRAPPED:
             views += without_encoding(data, marks[ENCODED], spend)
+        if TABLES in marks and depth < UNWRAPPED:
+            views += columns_of_secrets(data, marks[TABLES], spend)
         if not views:
             return
         starts = {(span.start, span.rank) for span in whole}

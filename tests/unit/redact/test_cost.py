@@ -21,7 +21,7 @@ from sessiond.redact.rules import Rule
 
 SIZE = 1 << 15
 """Bytes of an input: few enough that none is folded as a long repeat, and as many as the longest walk may take."""
-WALKS = ("confirm", "cover", "keys", "layout", "lines", "rules", "sight", "text", "wrapped")
+WALKS = ("confirm", "cover", "keys", "layout", "lines", "rules", "sight", "tables", "text", "wrapped")
 LITERAL = 8
 """Bytes that are searched for a fixed string in the time that an expression takes for one."""
 MOST_OF_A_RUN = 300
@@ -70,6 +70,10 @@ RUNS = {
     "URLs": "https://",
     "users in URLs": "://a:",
     "options": "-a",
+    "headers of a table": "name,password\n",
+    "a table": "| name | password |\n",
+    "inserts": "INSERT INTO t (a, password) VALUES ('x', 'y');\n",
+    "rows of an insert": "INSERT INTO t (password) VALUES " + "('a'), " * 99 + "\n",
 }
 
 
