@@ -14,6 +14,7 @@ from sessiond.endpoint.server.opening import open_blobs, open_url
 from sessiond.endpoint.server.packer import pack
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import Store
+from support.empty_store import put_store
 
 KINDS = ["sqlite", "sqlite+files", "postgresql+files", "postgresql+s3"]
 """The database, and where objects are stored."""
@@ -25,6 +26,7 @@ def new_store(kind: str, directory: Path) -> Iterator[Store]:
     database, _, where = kind.partition("+")
     with ExitStack() as closing:
         if database == "sqlite":
+            put_store(str(directory))
             store: Store = SqliteStore(str(directory))
         else:
             store = open_url(closing.enter_context(new_database()))

@@ -26,6 +26,7 @@ import pytest
 from sessiond import state
 from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
+from support.empty_store import put_store
 from support.harness import claude, encode
 from support.program import SOURCE
 from support.rules_cache import put_rules
@@ -412,7 +413,9 @@ class World:
 @contextmanager
 def world(base: object, token: str | None = TOKEN) -> Iterator[World]:
     """Yield an empty world, which is deleted with the test."""
-    with running(os.path.join(str(base), "endpoint"), token=token) as endpoint:
+    directory = os.path.join(str(base), "endpoint")
+    put_store(directory)
+    with running(directory, token=token) as endpoint:
         proxy = Proxy(int(endpoint.url.rpartition(":")[2]))
         made = World(str(base), endpoint, proxy)
         try:

@@ -47,6 +47,7 @@ from sessiond.upload.forgotten import learn_forgotten
 from support.clock import NOW_MS as NOW_MS
 from support.clock import ManualClock
 from support.empty_spool import put_spool
+from support.empty_store import put_store
 
 TOKEN = "test-token-of-the-daemon_harness"
 _DICTIONARIES: dict[bytes, bytes] = {}
@@ -340,7 +341,9 @@ class DaemonHarness:
 @contextmanager
 def daemon_harness(base: object, **options: int) -> Iterator[DaemonHarness]:
     """Yield a home with its own endpoint, deleted with the test."""
-    with running(os.path.join(str(base), "endpoint"), token=TOKEN) as endpoint:
+    directory = os.path.join(str(base), "endpoint")
+    put_store(directory)
+    with running(directory, token=TOKEN) as endpoint:
         harness = DaemonHarness(str(base), endpoint, **options)
         try:
             yield harness
