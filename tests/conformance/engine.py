@@ -97,7 +97,10 @@ _units_once = cache(_find_units)
 
 def _scan(known: list[tuple[Source, Root]], tree: str) -> Iterator[str]:
     """Iterate over the files below roots, and below those that links lead to, which are added."""
+    present = set(os.listdir(tree))
     for source, root in known:
+        if root.path.startswith(f"{tree}/") and root.path[len(tree) + 1 :].partition("/")[0] not in present:
+            continue  # of the hundreds of roots few exist, and asking the system for each takes long
         stats = ScanStats()
         for path, _ in scan(root, stats=stats):
             yield path
