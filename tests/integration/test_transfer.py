@@ -85,7 +85,7 @@ def test_one_session_that_cannot_be_compared_stops_no_other(
 ) -> None:
     """The endpoint reports a part of it but does not return it: everything else is copied, and new data is pushed."""
     harness = world.harness
-    kept = archived(world, SESSION, OTHER, size=800)
+    kept = archived(world, SESSION, OTHER, size=320)
     world.configure("first")
     bind(harness.uploading)
     harness.transfer.prepare()
@@ -114,7 +114,7 @@ def test_one_session_that_cannot_be_compared_stops_no_other(
 def test_a_body_limit_before_the_endpoint_halves_what_is_copied(world: World) -> None:
     """A proxy may take less at once than the endpoint says, as nginx does with 1 MB by default."""
     harness = world.harness
-    kept = archived(world, SESSION, OTHER, size=800)
+    kept = archived(world, SESSION, OTHER, size=320)
     world.configure("first")
 
     def fate(request: httpx.Request, send: Send) -> httpx.Response:

@@ -98,7 +98,7 @@ def test_bytes_without_a_record_are_masked_too(world: World) -> None:
 def test_what_another_process_adds_during_the_copy_is_copied(world: World, recorded: bool) -> None:
     """A session that was copied already grows, and a new one appears, before the copy ends."""
     harness = world.harness
-    kept = archived(world, SESSION, OTHER, size=800)
+    kept = archived(world, SESSION, OTHER, size=320)
     if not recorded:
         push_bytes(world, UNKNOWN, b"begin\n")
     world.configure("first")
@@ -144,7 +144,7 @@ def test_an_archive_that_was_restored_is_listed_from_its_beginning(world: World)
 def test_a_token_that_is_revoked_during_the_copy_sets_no_session_aside(world: World, status: int) -> None:
     """All sessions wait, and are copied with the next token."""
     harness = world.harness
-    kept = archived(world, SESSION, OTHER, size=800)
+    kept = archived(world, SESSION, OTHER, size=320)
     world.configure("first")
     bind(harness.uploading)
     harness.transfer.prepare()
@@ -173,7 +173,7 @@ def test_a_token_that_is_revoked_during_the_copy_sets_no_session_aside(world: Wo
 
 def test_a_login_page_during_the_copy_sets_no_session_aside(world: World) -> None:
     harness = world.harness
-    kept = archived(world, SESSION, size=800)
+    kept = archived(world, SESSION, size=320)
     world.configure("first")
     bind(harness.uploading)
     harness.transfer.prepare()
