@@ -24,8 +24,6 @@ import urllib.request  # noqa: F401
 import uuid  # noqa: F401
 from types import ModuleType
 
-import httpx  # noqa: F401
-import uvicorn  # noqa: F401
 import watchdog.observers  # noqa: F401
 
 LINUX_ALONE: dict[ModuleType, str] = {
