@@ -76,9 +76,9 @@ class Hermes(BaseSource):
         "a session's system prompt, the settings of its model, which may hold a key, and the ids of a chat's members",
         "messages that a session begun by compression copied from its parent are counted again",
         "the files in ~/.hermes/sessions from before the database are not read",
-        "the results of checks of a project (verification_evidence.db), and the live copy of a subagent's session (cache/)",
+        "checks of a project (verification_evidence.db), and the live copies of subagents' sessions (cache/)",
         "the prompts of all sessions once more (.hermes_history), logs/, skills/, SOUL.*, config.yaml",
-        "what Hermes computes again (*_cache.json, .skills_prompt_snapshot.json, .update_check, .tirith-install-failed)",
+        "what is computed again (*_cache.json, .skills_prompt_snapshot.json, .update_check, .tirith-install-failed)",
     )
     session_like: ClassVar[str] = r"(?:[^/]+/)?state[^/]*\.db(?:\.[\w.-]+)?"
     projection_version: ClassVar[int] = 2
