@@ -118,7 +118,7 @@ def test_the_streams_of_a_page_are_read_together(store: Store) -> None:
         found = listing.list_sessions(recorder, View(user="default"), Filter(), None, 1000)
     assert len(found.sessions) == BLOCK + 5
     assert len(recorder.statements) == 3
-    for each in found.sessions:
+    for each in found.decoded().sessions:
         (held,) = each.held
         assert (held.name, held.length) == ("main", int(str(each.record.id)[-4:]) % 7 + 1)
 

@@ -18,6 +18,7 @@ from sessiond.clock import now_ms
 from sessiond.endpoint.server import Running, accounts, invites, keeping, running, tokens, usage
 from sessiond.endpoint.server.sqlite_schema import FILE, VERSION
 from sessiond.endpoint.server.sqlite_store import SqliteStore
+from sessiond.endpoint.server.sqlite_tables import SESSIONS
 
 VERSION_1 = Path(__file__).with_name("store_version_1.sql")
 """The tables of version 1, as that version made them."""
@@ -68,7 +69,7 @@ def stored(path: Path) -> list[object]:
                 "chunk, stream, generation, start, length, frame FROM chunks ORDER BY 1",
                 "stream, generation, previous, keep, base, length, sha256 FROM generations ORDER BY 1, 2",
                 "stream, machine, session, name FROM streams",
-                "machine, session, change, tool, directory, started_ms, ended_ms, envelope FROM sessions",
+                "machine, session, change, tool, directory, started_ms, ended_ms, envelope FROM sessions ORDER BY 1, 2",
                 "machine, device, open FROM machines",
                 "device, batch FROM devices",
                 "name, sha256, made_ms FROM tokens",
@@ -211,6 +212,36 @@ def test_a_store_of_version_12_gets_a_rule(tmp_path: Path) -> None:
         accounts.set_tenant(it.store, "acme", keep_days=30)
         assert keeping.expire(it.store, now_ms()) == 1
         assert_sums(it)
+
+
+def test_a_store_of_version_14_keeps_its_sessions(tmp_path: Path) -> None:
+    """Its table of sessions gets row numbers, in the order in which a follower reads it, and new indexes."""
+    store = SqliteStore(str(tmp_path))
+    secret = tokens.add(store, "laptop")
+    store.close()
+    ids = [f"{number}{SESSION[1:]}" for number in (3, 1, 2)]
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        for each in ids:
+            assert pusher.said(record(id=each), append(0, b"x", session=each)) == ["stored", "stored"]
+        lists = [pusher.get(path).json()["sessions"] for path in ("/v1/changes", "/v1/sessions")]
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as db:
+        for index in ("change", "start", "active"):
+            db.execute(f"DROP INDEX sessions_by_{index}")
+        db.execute("ALTER TABLE sessions RENAME TO present")
+        db.executescript(SESSIONS.replace("\n);", "\n) WITHOUT ROWID;"))
+        db.execute("INSERT INTO sessions SELECT * FROM present")
+        db.execute("DROP TABLE present")
+        db.execute("PRAGMA user_version = 14")
+    before = stored(tmp_path / FILE)
+    with running(str(tmp_path)) as it, Pusher(it.url, secret) as pusher:
+        assert [pusher.get(path).json()["sessions"] for path in ("/v1/changes", "/v1/sessions")] == lists
+    assert stored(tmp_path / FILE) == before
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:
+        assert [row[0] for row in db.execute("SELECT session FROM sessions ORDER BY rowid")] == ids
+        indexes = db.execute(
+            "SELECT name FROM pragma_index_list('sessions') WHERE origin = 'c' ORDER BY name"
+        ).fetchall()
+        assert indexes == [("sessions_by_active",), ("sessions_by_change",), ("sessions_by_start",)]
 
 
 def test_many_processes_may_open_an_old_store_at_once(tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ def _read(db: Database, missing: list[tuple[str, str]]) -> list[StoredSession]:
     from sessiond.endpoint.server.records import View
 
     if len(missing) <= SEPARATE:
-        found = (list_sessions(db, View(user=user), Filter(id=each), None, PAGE).sessions for user, each in missing)
-        return [each for some in found for each in some]
+        found = (list_sessions(db, View(user=user), Filter(id=each), None, PAGE) for user, each in missing)
+        return [each for some in found for each in some.decoded().sessions]
     wanted, every = {session for _, session in missing}, list["StoredSession"]()
     for user in sorted({user for user, _ in missing}):
         after: str | None = None
         while True:
-            answer = list_sessions(db, View(user=user), Filter(), after, PAGE)
+            answer = list_sessions(db, View(user=user), Filter(), after, PAGE).decoded()
             every += [each for each in answer.sessions if str(each.record.id) in wanted]
             if (after := answer.next) is None:
                 break

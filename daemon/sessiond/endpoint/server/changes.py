@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from uuid import UUID
 
 from sessiond.endpoint.erasure import ExpiredSession, ForgottenAnswer, ForgottenSession
@@ -11,7 +10,7 @@ from sessiond.endpoint.server import machines, streams, usage
 from sessiond.endpoint.server.database import Database, placeholders
 from sessiond.endpoint.server.expired import list_expired
 from sessiond.endpoint.server.pages import AfterChange, UnknownPageToken, decode_token, encode_token
-from sessiond.endpoint.server.raw_sessions import RawChanges, raw_session
+from sessiond.endpoint.server.raw_sessions import RawChanges, raw_sessions
 from sessiond.endpoint.server.records import Held, Row, View, page
 from sessiond.endpoint.server.stream_state import SessionKey
 from sessiond.endpoint.server.tokens import READ, Access
@@ -89,9 +88,10 @@ def list_changes(db: Database, view: View, endpoint: UUID, since: str | None, li
     )
 
     def held(rows: Sequence[Row]) -> Held:
-        return streams.current_in(db, view.user, rows[0][4], rows[-1][4])
+        found = streams.current_in(db, view.user, rows[0][4], rows[-1][4])
+        return [found.get(row[4], []) for row in rows]
 
-    sessions, last = page(found, limit, held, partial(raw_session, view))
+    sessions, last = page(found, limit, held, raw_sessions(view))
     seen = end if last is None else int(last[4])
     return RawChanges(
         sessions=sessions,

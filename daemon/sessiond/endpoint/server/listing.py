@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 
 import msgspec
 
 from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.pages import AfterSession, UnknownPageToken, decode_token, encode_token
+from sessiond.endpoint.server.raw_sessions import RawSessions, raw_sessions
 from sessiond.endpoint.server.records import (
     BRANCH,
     PLACE,
@@ -21,10 +21,8 @@ from sessiond.endpoint.server.records import (
     View,
     ascii_lower,
     page,
-    stored_session,
     unix_ms,
 )
-from sessiond.endpoint.wire import SessionsAnswer
 
 
 class Order(StrEnum):
@@ -60,7 +58,7 @@ _MOMENTS = {Order.STARTED: "started_ms", Order.ACTIVE: "active_ms"}
 
 def list_sessions(
     db: Database, view: View, wanted: Filter, after: str | None, limit: int, order: Order = Order.STARTED
-) -> SessionsAnswer:
+) -> RawSessions:
     """Return a page of sessions, newest first.
 
     Raises:
@@ -86,14 +84,16 @@ def list_sessions(
     )
 
     def held(rows: Sequence[Row]) -> Held:
-        return streams.current_of(db, view.user, [row[:2] for row in rows])
+        keys = [row[:2] for row in rows]
+        found = streams.current_of(db, view.user, keys)
+        return [found.get(key, []) for key in keys]
 
-    sessions, last = page(found, limit, held, partial(stored_session, view))
+    sessions, last = page(found, limit, held, raw_sessions(view))
     following = None
     if last is not None:
         machine, session, _, _, reached = last
         following = encode_token(AfterSession(reached, machine, session, order.value))
-    return SessionsAnswer(sessions=sessions, next=following)
+    return RawSessions(sessions=sessions, next=following)
 
 
 def _conditions(view: View, wanted: Filter) -> tuple[list[str], list[str | int]]:

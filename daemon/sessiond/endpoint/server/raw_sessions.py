@@ -1,45 +1,47 @@
-"""Sessions as `GET /v1/changes` answers them: what is stored as JSON is copied, and not decoded and encoded again."""
+"""Sessions as lists answer them: what is stored as JSON is copied, and not decoded and encoded again."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
+from sessiond.decoding import json_decoder
 from sessiond.endpoint.erasure import ExpiredSession, ForgottenSession
 from sessiond.endpoint.server import records
-from sessiond.endpoint.server.records import View
-from sessiond.endpoint.wire import Count, StoredSession, StreamLength
+from sessiond.endpoint.server.records import Row, View
+from sessiond.endpoint.wire import Count, SessionsAnswer, StoredSession, StreamLength
 
 _NULL = msgspec.Raw(b"null")
 
 
-class _RawEnvelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A stored record. Only what an answer changes is decoded."""
+class RawSession(msgspec.Struct, kw_only=True, gc=False):
+    """A stored record, decoded as far as an answer changes it, and encoded like `wire.StoredSession`.
+
+    `revision` and `held` are not in what is stored.
+    """
 
     record: msgspec.Raw
-    device_id: str
+    revision: int = 0
+    device_id: str | None
     parent: msgspec.Raw
     title: msgspec.Raw
     gone_at: Count | None
     streams: list[StreamLength]
+    held: list[StreamLength] = []
     prompts_only: bool = False
     continues: msgspec.Raw = _NULL
 
 
-class RawSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Encoded like `wire.StoredSession`."""
+class RawSessions(msgspec.Struct, frozen=True, kw_only=True):
+    """Encoded like `wire.SessionsAnswer`."""
 
-    record: msgspec.Raw
-    revision: int
-    device_id: str | None
-    parent: msgspec.Raw
-    title: msgspec.Raw
-    gone_at: int | None
-    streams: list[StreamLength]
-    held: list[StreamLength]
-    prompts_only: bool
-    continues: msgspec.Raw
+    sessions: list[RawSession]
+    next: str | None
+
+    def decoded(self) -> SessionsAnswer:
+        """Return what a client reads from the answer."""
+        return json_decoder(SessionsAnswer).decode(msgspec.json.encode(self))
 
 
 class RawChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,27 +54,24 @@ class RawChanges(msgspec.Struct, frozen=True, kw_only=True):
     expired: list[ExpiredSession]
 
 
-_read_envelope = msgspec.json.Decoder(_RawEnvelope)
+_read_session = msgspec.json.Decoder(RawSession)
 
 
-def raw_session(view: View, held: list[StreamLength], row: tuple[Any, ...]) -> RawSession:
-    """Return the session of a row (machine, session, revision, envelope, ...), which has these streams."""
-    try:
-        stored = _read_envelope.decode(row[3])
-    except msgspec.ValidationError:  # a store of version 1 may have numbers that are out of bounds now
-        return _bounded(records.stored_session(view, held, row))
-    return RawSession(
-        record=stored.record,
-        revision=row[2],
-        device_id=stored.device_id if stored.device_id == str(view.device) else None,
-        parent=stored.parent,
-        title=stored.title,
-        gone_at=stored.gone_at,
-        streams=stored.streams,
-        held=held,
-        prompts_only=stored.prompts_only,
-        continues=stored.continues,
-    )
+def raw_sessions(view: View) -> Callable[[list[StreamLength], Row], RawSession]:
+    """Return a function that makes a session from its streams and a row (machine, session, revision, envelope, ...)."""
+    device = None if view.device is None else str(view.device)
+
+    def make(held: list[StreamLength], row: Row) -> RawSession:
+        try:
+            session = _read_session.decode(row[3])
+        except msgspec.ValidationError:  # a store of version 1 may have numbers that are out of bounds now
+            return _bounded(records.stored_session(view, held, row))
+        session.revision, session.held = row[2], held
+        if session.device_id != device:
+            session.device_id = None
+        return session
+
+    return make
 
 
 def _bounded(stored: StoredSession) -> RawSession:

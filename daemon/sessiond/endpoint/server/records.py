@@ -35,8 +35,8 @@ from sessiond.endpoint.wire import (
 from sessiond.session import Session
 
 Row = tuple[Any, ...]
-Held = dict[tuple[str, str], list[StreamLength]]
-"""The current generation and length of each stream, by machine and session."""
+Held = list[list[StreamLength]]
+"""The current generation and length of each stream of several sessions."""
 T = TypeVar("T")
 
 
@@ -167,18 +167,17 @@ def page(
 ) -> tuple[list[T], Row | None]:
     """Return the sessions of a page, and the row of the last one if more follow.
 
-    A row begins with machine, session, revision and envelope. `held_of` returns the streams of some rows, and `make`
-    a session from its streams and its row. A page ends after `limit` sessions or PAGE bytes, but has one session.
+    A row begins with machine, session, revision and envelope. `held_of` returns the streams of each of some rows, and
+    `make` a session from its streams and its row. A page ends after `limit` sessions or PAGE bytes, but has at least
+    one session.
     """
     sessions: list[T] = []
     last, size = None, 0
     rows = iter(found)
     while block := list(islice(rows, BLOCK)):
-        streams_of = held_of(block)
-        for row in block:
+        for row, held in zip(block, held_of(block), strict=True):
             if len(sessions) == limit:
                 return sessions, last
-            held = streams_of.get((row[0], row[1]), [])
             size += len(row[3]) + sum([len(each.name.encode()) + _GENERATION_SIZE for each in held])
             if sessions and size > PAGE:
                 return sessions, last

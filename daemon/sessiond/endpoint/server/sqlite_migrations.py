@@ -104,3 +104,20 @@ UPDATE sessions SET active_ms = coalesce(ended_ms, max(started_ms, revision)),
 """,
 )
 """The columns, which the tables of version 1 get when they are created again; and what they are filled with."""
+TO_VERSION_15 = (
+    """
+DROP INDEX sessions_by_change;
+DROP INDEX sessions_by_start;
+DROP INDEX sessions_by_active;
+ALTER TABLE sessions RENAME TO old_sessions;
+""",
+    # In the order of changes, so that a follower that reads all of them reads the table from its beginning to its end.
+    """
+INSERT INTO sessions (user, machine, session, revision, change, tool, directory, started_ms, ended_ms, envelope, branch,
+    model, gone, active_ms, place)
+    SELECT user, machine, session, revision, change, tool, directory, started_ms, ended_ms, envelope, branch, model,
+    gone, active_ms, place FROM old_sessions ORDER BY user, change;
+DROP TABLE old_sessions;
+""",
+)
+"""The statements before and after the table of sessions is created again, now with row numbers."""

@@ -19,6 +19,7 @@ from sessiond.endpoint.server.sqlite_migrations import (
     TO_VERSION_10,
     TO_VERSION_11,
     TO_VERSION_12,
+    TO_VERSION_15,
 )
 from sessiond.endpoint.server.sqlite_tables import (
     BYTES,
@@ -28,13 +29,14 @@ from sessiond.endpoint.server.sqlite_tables import (
     INVITES,
     OBJECTS,
     OWNED,
+    SESSIONS,
     TABLES,
     TENANTS,
 )
 from sessiond.errors import StateError, StateFull
 from sessiond.sqlite_files import create_private, use_write_ahead_log
 
-VERSION = 14
+VERSION = 15
 FILE = "endpoint.db"
 BUSY_MS = 10_000
 
@@ -142,10 +144,11 @@ def _upgrade(db: sqlite3.Connection, path: str) -> None:
 def _change_tables(db: sqlite3.Connection, found: int) -> None:
     """Change the tables of version `found` to those of VERSION; 0: create them."""
     if found == 0:
-        _run(db, TABLES + OWNED + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS + CHECKPOINTS + EXPIRED)
+        tables = TABLES + OWNED + SESSIONS + BYTES + FORGOTTEN + INVITES + TENANTS + OBJECTS + CHECKPOINTS + EXPIRED
+        _run(db, tables)
         db.execute("INSERT INTO facts VALUES ('endpoint_id', ?)", (str(uuid.uuid4()),))
     if found == 1:
-        _run(db, TO_VERSION_2[0] + OWNED + TO_VERSION_2[1])
+        _run(db, TO_VERSION_2[0] + OWNED + SESSIONS + TO_VERSION_2[1])
     if found in (1, 2):
         db.execute(TO_VERSION_3)
     if found in (2, 3):
@@ -178,6 +181,8 @@ def _change_tables(db: sqlite3.Connection, found: int) -> None:
         _run(db, CHECKPOINTS)
     if 0 < found < 14:
         _add_keep_days(db, found)
+    if 1 < found < 15:
+        _run(db, TO_VERSION_15[0] + SESSIONS + TO_VERSION_15[1])
 
 
 def _add_keep_days(db: sqlite3.Connection, found: int) -> None:

@@ -51,7 +51,20 @@ CREATE TABLE devices (
     PRIMARY KEY (user, device)
 ) WITHOUT ROWID;
 
--- `change` orders /v1/changes; it grows with every new revision and every append.
+CREATE TABLE streams (
+    stream INTEGER PRIMARY KEY,
+    user TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    session TEXT NOT NULL,
+    name TEXT NOT NULL,
+    media_type TEXT,                          -- NULL: records
+    UNIQUE (user, machine, session, name)
+);
+"""
+
+SESSIONS = """
+-- `change` orders /v1/changes; it grows with every new revision and every append. The rows are long, so the table is
+-- not WITHOUT ROWID: that would put rows into the inner pages as well, and each lookup would read more pages.
 CREATE TABLE sessions (
     user TEXT NOT NULL,
     machine TEXT NOT NULL,
@@ -69,23 +82,13 @@ CREATE TABLE sessions (
     active_ms INTEGER NOT NULL DEFAULT 0,     -- when it was last active, as lists show it
     place TEXT NOT NULL DEFAULT '',           -- the beginning of the directory, in lower case
     PRIMARY KEY (user, machine, session)
-) WITHOUT ROWID;
+);
 CREATE INDEX sessions_by_change ON sessions (user, change);
 -- The indexes of lists have all columns that a list filters by, so that only the sessions of a page are read.
 CREATE INDEX sessions_by_start ON sessions
     (user, started_ms, machine, session, tool, place, branch, model, gone, ended_ms);
 CREATE INDEX sessions_by_active ON sessions
     (user, active_ms, machine, session, started_ms, tool, place, branch, model, gone, ended_ms);
-
-CREATE TABLE streams (
-    stream INTEGER PRIMARY KEY,
-    user TEXT NOT NULL,
-    machine TEXT NOT NULL,
-    session TEXT NOT NULL,
-    name TEXT NOT NULL,
-    media_type TEXT,                          -- NULL: records
-    UNIQUE (user, machine, session, name)
-);
 """
 
 BYTES = """

@@ -8,11 +8,14 @@ moves their frames there (offloader.py). This module finds the chunks, and readi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.wire import MAX_NUMBER, Generation, StreamLength
+
+Key = TypeVar("Key")
 
 
 class GenerationRow(msgspec.Struct, frozen=True, gc=False):
@@ -124,20 +127,20 @@ def current_of(
         " (SELECT max(generation) FROM generations AS later WHERE later.stream = streams.stream) ORDER BY name",
         db.key_parameters([(user, machine, session) for machine, session in sessions]),
     )
-    return _by_session(rows)
+    return _grouped(((machine, session), *stream) for machine, session, *stream in rows)
 
 
-def current_in(db: Database, user: str, first: int, last: int) -> dict[tuple[str, str], list[StreamLength]]:
-    """Return what `current_of` does, of the sessions from one position of the user's sequence of changes to another."""
+def current_in(db: Database, user: str, first: int, last: int) -> dict[int, list[StreamLength]]:
+    """Return what `current` does, of the sessions from one position of the user's sequence of changes to another."""
     rows = db.execute(
-        "SELECT sessions.machine, sessions.session, name, generation, length FROM sessions CROSS JOIN streams"
+        "SELECT change, name, generation, length FROM sessions CROSS JOIN streams"
         " CROSS JOIN generations WHERE sessions.user = ? AND change >= ? AND change <= ?"
         " AND streams.user = sessions.user AND streams.machine = sessions.machine"
         " AND streams.session = sessions.session AND generations.stream = streams.stream AND generation ="
         " (SELECT max(generation) FROM generations AS later WHERE later.stream = streams.stream) ORDER BY change, name",
         (user, first, last),
     )
-    return _by_session(rows)
+    return _grouped(rows)
 
 
 def generations(
@@ -233,8 +236,8 @@ def pieces(db: Database, stream: int, generation: int, start: int, end: int) -> 
     return found
 
 
-def _by_session(rows: Iterable[tuple[str, str, str, int, int]]) -> dict[tuple[str, str], list[StreamLength]]:
-    found: dict[tuple[str, str], list[StreamLength]] = {}
-    for machine, session, name, generation, length in rows:
-        found.setdefault((machine, session), []).append(StreamLength(name=name, generation=generation, length=length))
+def _grouped(rows: Iterable[tuple[Key, str, int, int]]) -> dict[Key, list[StreamLength]]:
+    found: dict[Key, list[StreamLength]] = {}
+    for key, name, generation, length in rows:
+        found.setdefault(key, []).append(StreamLength(name=name, generation=generation, length=length))
     return found
