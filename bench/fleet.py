@@ -6,9 +6,10 @@
 Closed loop: each device sends its next push as soon as the last one is answered. Open loop: `--rate` pushes a second
 of all devices together. The last row adds four devices that push a backlog in segments of 1 MiB. Bodies are made
 before the clock starts: a session line and an append of one line of the corpus, compressed like the daemon's own
-pushes. Each device has a token of its own. `--daemon` serves with the package of another checkout, so that two
-versions can be compared in one run. `--postgres` serves an empty database, made by `sessiond serve migrate`, with
-several processes; all tables are emptied before each row, and the CPU is that of these processes, without PostgreSQL's.
+pushes, with the digest of the stream. Each device has a token of its own. `--daemon` serves with the package of another
+checkout, so that two versions can be compared in one run. `--postgres` serves an empty database, made by `sessiond
+serve migrate`, with several processes; all tables are emptied before each row, and the CPU is that of these processes,
+without PostgreSQL's.
 
 Without `--postgres` and `--daemon`, the stored size of transcripts and the time of lists follow (fleet_data.py).
 
@@ -40,6 +41,7 @@ import corpus
 import fleet_data
 from sessiond import zstd
 from sessiond.endpoint import dictionary
+from sessiond.endpoint.stream_digest import StreamDigest
 
 SERVE = (
     "import sys\n"
@@ -141,7 +143,7 @@ def session_line(device: str, machine: str, session: str, number: int, length: i
 
 
 def append_line(machine: str, session: str, offset: int, data: bytes, *, packed: bool) -> dict[str, object]:
-    """Return the operation that appends a part of a transcript."""
+    """Return the operation that appends a part of a transcript, without the digest of the stream."""
     fields: dict[str, object] = {"op": "append", "machine_id": machine, "session": session, "stream": "main"}
     fields |= {"generation": 0, "offset": offset, "length": len(data)}
     if packed:
@@ -151,20 +153,22 @@ def append_line(machine: str, session: str, offset: int, data: bytes, *, packed:
     return fields | {"sha256": hashlib.sha256(data).hexdigest(), "data": data.decode()}
 
 
-def prepare(number: int, count: int, lines: list[bytes], *, live: bool) -> Device:
-    """Return a device with `count` pushes."""
+def prepare(number: int, count: int, lines: list[bytes], *, live: bool, digests: bool) -> Device:
+    """Return a device with `count` pushes. `digests`: each append has the digest of its stream."""
     name = f"machine{number}"
     chance = random.Random(name)
     device, session = (str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(2))
     start = chance.randrange(len(lines))
-    known, offset, pushes = b"", 0, []
+    known, digest, pushes = b"", StreamDigest(), []
     for turn in range(count):
         data = lines[(start + turn) % len(lines)]
         if not live:
             data = b"".join(lines[(start + turn * 400 + at) % len(lines)] for at in range(400))[:SEGMENT]
-        append = append_line(name, session, offset, data, packed=not live)
-        offset += len(data)
-        operations = session_line(device, name, session, turn, offset), append
+        append = append_line(name, session, digest.length, data, packed=not live)
+        digest.update(data)
+        if digests:
+            append["after"] = digest.hexdigest()
+        operations = session_line(device, name, session, turn, digest.length), append
         plain = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in operations)
         encoding, body = "zstd", zstd.compress(plain, 3)
         if known:
@@ -311,6 +315,7 @@ def main() -> None:
     parser.add_argument("--devices", default="20,200,1000")
     parser.add_argument("--rate", type=float, default=500)
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--without-digests", action="store_true", help="push like clients without stream digests")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -321,8 +326,9 @@ def main() -> None:
     rows.append((f"200, {options.rate / 5:.0f}/s, {BACKLOGS} backlogs", 200, options.rate / 5, BACKLOGS))
     for label, count, rate, backlogs in rows:
         wanted = max(12, int(rate * options.seconds if rate else PUSHES) // count)
-        devices = [prepare(number, wanted, lines, live=True) for number in range(count)]
-        devices += [prepare(count + number, 60, lines, live=False) for number in range(backlogs)]
+        digests = not options.without_digests
+        devices = [prepare(number, wanted, lines, live=True, digests=digests) for number in range(count)]
+        devices += [prepare(count + number, 60, lines, live=False, digests=digests) for number in range(backlogs)]
         if options.postgres:
             made = serving_postgres(options.daemon, len(devices), options.postgres, options.processes)
         else:
