@@ -365,3 +365,32 @@ def test_a_chat_of_aider_that_lost_its_header_is_captured(harness: DaemonHarness
     assert [each["message_count"] for each in records] == [2, 2]
     Path(path).write_bytes(b"notes of my own\n")
     assert [outcome.trouble for outcome in harness.ingest(path)] == [None]
+
+
+START = (
+    b"\n# aider chat started at 2026-09-01 10:00:00\n\n"
+    b"> Aider v0.86.2  \n> Main model: first with diff edit format  \n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("typed", "count", "model"),
+    [
+        (b"#### /ask why?  \n\nBecause.\n", 2, "first"),  # a prompt, although it begins as a command
+        (b"#### /architect a loom  \n#### /of oak  \n\nBuilt.\n\n#### /code it  \n\nDone.\n", 4, "first"),
+        (b"#### weave  \n#### /usr/bin/loom  \n#### !now  \n\nWoven.\n", 2, "first"),  # one prompt of three lines
+        (b"#### weave  \n\nWoven.\n\n#### !ls  \n#### cloth  \n\n#### /ask  \n\n#### /run ls  \n", 2, "first"),
+        # What a command prints is no answer, and what is in it no model.
+        (b"#### weave  \n\nWoven.\n\n#### /git show  \n> commit 1\nAuthor: A\n\n    Model: x\nend  \n", 2, "first"),
+        (b"#### /git show  \n> Model: x\n#### y  \n\n#### weave  \n> Said x\n\nWoven.\n", 2, "first"),
+        (b"#### /model second  \n> Main model: second with diff edit format  \n\n#### weave  \n\nOk.\n", 2, "second"),
+        (b"#### weave  \n> a quote of the model\n\nWoven.\n> Model: x with care\n\n> Tokens: 9  \n", 2, "first"),
+    ],
+    ids=["ask", "architect", "lines", "shell", "git", "no model", "model", "quote"],
+)
+def test_commands_of_aider_are_no_messages(harness: DaemonHarness, typed: bytes, count: int, model: str) -> None:
+    """Except for those that send a prompt: a session may have no others, and would be missed."""
+    harness.write(".aider.chat.history.md", START + typed)
+    harness.settle()
+    (record,) = [each["record"] for each in harness.held_sessions().values()]
+    assert (record["message_count"], record["model"], record["tool_version"]) == (count, model, "0.86.2")

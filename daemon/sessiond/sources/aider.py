@@ -22,11 +22,15 @@ from sessiond.sources.user_dirs import unique_paths
 HISTORY = ".aider.chat.history.md"
 HEADER = re.compile(rb"^# aider chat started at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)$", re.MULTILINE)
 # Aider ends its own lines, and every line of a prompt, with two spaces; a model's headings and quotes have none.
-PROMPT = re.compile(r"#### (?!/).*  ")
-PROMPTS = re.compile(rb"^#### [^/\n].*  $", re.MULTILINE)
-MODEL = re.compile(r"> (?:Main m|M)odel: (\S+)")
-VERSION = re.compile(r"> Aider v(\S+)")
+_PROMPT = r"#### (?:[^/!\n]|/(?:ask|code|architect|context|help)[ \t]+[^ \t\n]).*  "
+PROMPT = re.compile(_PROMPT)
+"""A prompt, also behind a command that sends it. Other commands begin with a slash or an exclamation mark."""
+PROMPTS = re.compile(f"^{_PROMPT}$".encode(), re.MULTILINE)
+MODEL = re.compile(r"> (?:Main m|M)odels?: (\S+) (?:with|using) ")
+VERSION = re.compile(r"> Aider v(\S+)  ")
 TOKENS = re.compile(r"> Tokens: ([\d.]+k?) sent.*?([\d.]+k?) received(?:.*Cost: \$([\d.]+) message)?")
+USER, ASSISTANT, COMMAND, AIDER, OUTPUT = "user", "assistant", "command", "aider", "output"
+"""Whose a line is. OUTPUT: the text of a command goes on in the next line."""
 
 
 class _Start(msgspec.Struct):
@@ -92,40 +96,55 @@ class Aider(BaseSource):
         line = parse(RECORD, record)
         if isinstance(line, _Start):
             return Entry(time_ms=parse_time(line.started, local=True))
-        speaker = memory.get("said")
-        if PROMPT.fullmatch(line):
-            memory["said"] = "user"
-            return None if speaker == "user" else Entry(role=Role.USER)
-        if line.startswith(("> ", "#### /")) and (line.endswith("  ") or speaker != "assistant"):
-            memory["said"] = None
-            model, version = MODEL.match(line), VERSION.match(line)
+        before = memory.get("said")
+        said = memory["said"] = _whose(line, before, ran=memory.get("ran", False))
+        if said in (USER, COMMAND):
+            memory["ran"] = said == COMMAND
+        if said == AIDER:
+            model, version = MODEL.match(line), VERSION.fullmatch(line)
             if model:
                 memory["model"] = model[1]
             return Entry(model=model[1] if model else None, version=version[1] if version else None)
-        if not line.strip():
-            memory["said"] = speaker if speaker == "assistant" else None
+        if said == before or said not in (USER, ASSISTANT):
             return None
-        if speaker == "assistant":
-            return None
-        memory["said"] = "assistant"
-        return Entry(role=Role.ASSISTANT, model=memory.get("model"))
+        return Entry(role=Role.USER) if said == USER else Entry(role=Role.ASSISTANT, model=memory.get("model"))
 
     def items(self, record: Any, entry: Entry, memory: Memory) -> Iterator[Item]:
         """Iterate the items of a line. Lines of one speaker that follow each other are one message."""
         if not isinstance(record, str):
             return
         said, line = memory.get("said"), record.rstrip()
-        base = template(entry, Speaker(said) if said else Speaker.SYSTEM)
+        base = template(entry, Speaker(said) if said in (USER, ASSISTANT) else Speaker.SYSTEM)
         going_on = replace(base, continues=entry.role is None)
-        if said == "user" and PROMPT.fullmatch(record):
+        if said == USER:
             yield replace(going_on, text=f"{line[5:]}\n")
-        elif said == "assistant":
+        elif said == ASSISTANT:
             yield replace(going_on, text=f"{record}\n")
-        elif tokens := TOKENS.match(line):
+        elif said == AIDER and (tokens := TOKENS.match(line)):
             counts = {"input": _tokens(tokens[1]), "output": _tokens(tokens[2])}
             yield from usage(counts, base, cost=float(tokens[3]) if tokens[3] else None)
-        elif line.startswith(("> ", "#### /")):
+        elif line:
             yield note(line.removeprefix("> ").removeprefix("#### "), base)
+
+
+def _whose(line: str, before: str | None, *, ran: bool) -> str | None:
+    """Return whose a line is, given whose the line before is; None: an empty line.
+
+    `ran`: a command was typed last. Only then Aider writes a text of several lines, as of `/git log`: the first line
+    begins as its other lines do, the last one ends as they do.
+    """
+    ended = line.endswith("  ")
+    if before == OUTPUT:
+        return AIDER if ended else OUTPUT
+    if ended and line.startswith("#### "):
+        if before in (USER, COMMAND):
+            return before  # its next line
+        return USER if PROMPT.fullmatch(line) else COMMAND
+    if line.startswith("> ") and (ended or before != ASSISTANT):
+        return AIDER if ended or not ran else OUTPUT
+    if not line.strip() and before != ASSISTANT:
+        return None
+    return ASSISTANT
 
 
 def find_sessions(history: bytes) -> Iterator[SessionText]:
