@@ -40,7 +40,8 @@ RECORDS = (
 )
 KNOWN = frozenset([*EVENTS.split(), *RECORDS.split(), "state"])
 """The types of lines; `state` is the projection of a state.json."""
-COMMAND = re.compile(rb'"/|"(?:\s|\\[nrt])*<system-reminder>')
+COMMAND = re.compile(rb'"(?:\s|\\[nrt])*(?:/[\w-]+(?::[\w-]+)*(?:\s|\\[nrt]|")|<system-reminder>)')
+"""A command, or text that Kimi writes in the user's name. A path at the beginning of a prompt is no command."""
 COPY_TITLES = ("Fork: ", "Undo: ")
 """How Kimi CLI begins the title of a copied session; an undo is a fork as well."""
 

@@ -1,8 +1,10 @@
-"""The model of a Kimi Code session is the one in its requests, not the user's alias for it."""
+"""The models and messages of Kimi: the model is that of the requests, not the user's alias for it."""
 
 from __future__ import annotations
 
 import json
+
+import pytest
 
 from sessiond.session import Role
 from sessiond.sources.kimi import Kimi
@@ -49,3 +51,23 @@ def test_a_scan_reaches_the_outputs_of_background_tasks() -> None:
     output = "/h/.kimi-code/sessions/wd_loom_0/session_1/agents/main/tasks/bash-1/output.log"
     roots = Kimi().roots(UserDirs(home="/h", environ={}, platform="linux"))
     assert any(root.covers(output) for root in roots)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("/init", False),
+        (" /skill:weave\nred", False),
+        ("/compact now", False),
+        ("/home/ada/loom.txt is broken", True),
+        ("/etc", False),
+        ("// what is this?", True),
+    ],
+)
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_path_before_a_prompt_is_no_command(text: str, parts: bool, counts: bool) -> None:
+    typed = [{"type": "text", "text": text}] if parts else text
+    line = {"timestamp": 1.0, "message": {"type": "TurnBegin", "payload": {"user_input": typed}}}
+    entry = Kimi().decode(json.dumps(line).encode(), {})
+    assert entry is not None
+    assert entry.role is (Role.USER if counts else None)
