@@ -30,7 +30,8 @@ _INSERT = re.compile(rb"(?i)[\w.`\"\[\]\\]{1,80}" + _SPACE + rb"\(([^()]{1,2000}
 _COLUMN = re.compile(rb"[\s\\`\"\[nrt]*?([A-Za-z_]\w{0,63})[\s\\`\"\]]*(?:,|$)")
 _ROW = re.compile(rb"(?:[\s+>#|,-]|\\{1,8}(?:[nrt]|u2192)|\xe2\x86\x92|[0-9]{1,7}(?=[\s\\|\xe2])){0,48}\(")
 _VALUE = re.compile(
-    _SPACE + rb"(?:N?'((?:[^'\n]|''){0,400})'|[^',()]{0,200}(?:\([^()]{0,200}\))?)" + _SPACE + rb"([,)])"
+    rb"(?>" + _SPACE + rb")(?:N?'((?:[^'\n]|''){0,400}+)'(?>" + _SPACE + rb")"
+    rb"|[^',()]{0,200}+(?:\([^()]{0,200}+\)(?>" + _SPACE + rb"))?)([,)])"
 )
 _MOST_ROWS, _MOST_BYTES = 400, 1 << 16
 """Rows and bytes below a header that are examined."""
