@@ -165,9 +165,12 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonHarness]
         pushes = (
             push for case, session in zip(CASES, SESSIONS, strict=True) for push in at_the_endpoint(case, session)
         )
-        while batch := list(islice(pushes, 150)):
+        left: list[wire.Push] = []
+        while batch := [*left, *islice(pushes, 150 - len(left))]:
             answer = harness.client.push(batch, "of-another-life")
-            assert {result.status for result in answer.results} == {"stored"}
+            problems = [result.problem.type for result in answer.results if result.problem is not None]
+            assert set(problems) <= {"push-full"}  # on a slow machine a push takes longer than one may
+            left = batch[len(batch) - len(problems) :]
         with harness.spool.transaction():
             for case, session in zip(CASES, SESSIONS, strict=True):
                 in_the_spool(harness, case, session)
