@@ -165,6 +165,17 @@ def test_a_long_stream_is_read_in_parts(world: World) -> None:
     assert read_bytes == size
 
 
+def test_a_later_part_of_a_long_stream_goes_on_where_the_last_one_ended(world: World) -> None:
+    world.configure("first")
+    for letter in "abcdef":
+        world.harness.write(CLAUDE, claude(SESSION, ord(letter), text=letter * 1000))
+        world.harness.settle()
+    replace(world, b"f" * 1000, b"g" * 1000)
+    part = len(content(world)) // 4
+    found = [read(world, part).different for _ in range(3)]
+    assert found == [0, 0, 1]
+
+
 def test_a_stream_that_was_rewritten_between_two_parts_is_read_from_its_start(world: World) -> None:
     world.configure("first")
     for number in range(4):

@@ -39,6 +39,18 @@ def test_a_push_counts_what_it_parked(harness: DaemonHarness) -> None:
     assert harness.spool.stats.waiting().parked == 1
 
 
+def test_records_and_segments_share_a_batch(harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in (1, 2):
+        harness.settle()
+        for number in range(6):
+            session = f"{number}{SESSION[1:]}"
+            harness.write(CLAUDE.replace(SESSION, session), claude(session, line))
+    harness.scan()
+    monkeypatch.setattr("sessiond.upload.BATCH_ITEMS", 4)
+    result = harness.push()
+    assert (result.sessions, result.segments) == (2, 2)
+
+
 @pytest.mark.parametrize("records", [0, 1])
 def test_whatever_was_stored_beside_a_refused_item_shows_that_the_item_is_at_fault(
     harness: DaemonHarness, records: int
