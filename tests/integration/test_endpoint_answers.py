@@ -379,6 +379,53 @@ def test_an_endpoint_that_takes_records_and_refuses_bytes_does_not_keep_us_busy(
     assert health.read_endpoint(engine.resources.spool).next_attempt_ms is not None
 
 
+def test_an_endpoint_that_is_honest_about_positions_only_does_not_keep_us_busy(
+    engine: Engine, harness: DaemonHarness
+) -> None:
+    """It takes records, refuses bytes, and is asked for its position in between, which is none of its refusals."""
+
+    def fate(request: httpx.Request, send: Callable[[], httpx.Response]) -> httpx.Response:
+        if request.url.path != "/v1/push":
+            return send()
+        results: list[dict] = []
+        for line in map(msgspec.json.decode, pushed(request.headers["content-encoding"], request.content).splitlines()):
+            at = {"generation": line.get("generation"), "offset": 7, "sha256": "0" * 64}
+            results.append({"status": "stored"} if line["op"] == "session" else problem("offset-mismatch", **at))
+        body = msgspec.json.encode({"batch": request.headers["sessiond-batch"], "results": results})
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=httpx.ByteStream(body))
+
+    harness.transport.fate = fate
+    endpoint, asked = engine.upload_loop.pusher.state, 0
+    for _ in range(12):
+        harness.scan()
+        result = harness.push()
+        asked += result.asked
+        endpoint.succeeded(result, endpoint.health)
+    assert asked > 2
+    assert endpoint.wait_ms() > 1000
+
+
+@pytest.mark.parametrize(
+    ("between", "pause", "waits"),
+    [
+        (BatchResult(sessions=1, more=True), 0.0, True),
+        (BatchResult(asked=1, more=True), 0.0, True),
+        (BatchResult(), 599.0, True),
+        (BatchResult(), 601.0, False),
+        (BatchResult(segments=1, bytes=1, more=True), 0.0, False),
+    ],
+)
+def test_only_bytes_or_time_end_the_count_of_differences(
+    engine: Engine, clock: ManualClock, between: BatchResult, pause: float, waits: bool
+) -> None:
+    endpoint = engine.upload_loop.pusher.state
+    for _ in range(4):
+        endpoint.succeeded(between, endpoint.health)
+        clock.advance(pause)
+        endpoint.succeeded(BatchResult(healed=1, more=True), endpoint.health)
+    assert (endpoint.wait_ms() > 1000) is waits
+
+
 def test_after_healing_it_rests_until_somebody_wakes_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that was due and found nothing to do is no longer due, or the loop would spin."""
     for _ in range(6):

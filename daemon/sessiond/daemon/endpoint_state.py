@@ -12,7 +12,9 @@ from sessiond.spool import health
 from sessiond.upload import BatchResult
 
 HEALING_WAIT = 5.0
-"""Seconds added to the wait for each batch in a row that only found differences."""
+"""Seconds added to the wait for each batch that only found differences, with no bytes stored in between."""
+HEALED_AGAIN = 600.0
+"""Seconds after which another one is no repetition any more."""
 LONGEST = 3_960_000
 """Longest wait in milliseconds: the longest Retry-After that is obeyed, with its jitter."""
 
@@ -36,7 +38,9 @@ class EndpointState:
         self._due_ms, self._due_monotonic_ms = 0, 0
         """The time of the next attempt by the wall clock, and by the monotonic clock."""
         self._healing = 0
-        """Batches in a row that only found differences."""
+        """Batches that only found differences, with no bytes stored in between."""
+        self._healed_at: float | None = None
+        """When the last one of them was, by the monotonic clock."""
 
     def wait_ms(self) -> int:
         """Return the milliseconds until the next attempt is due, 0 or less if it is due now.
@@ -100,13 +104,26 @@ class EndpointState:
             if not done:
                 self.health = self._after_success(before.last_ack_ms)
                 self.store()
-        # An endpoint that contradicts itself in each answer must not keep the loop busy. Stored revisions and starts
-        # of generations don't count as progress: healing itself creates them.
-        self._healing = self._healing + 1 if result.healed and not result.bytes else 0
-        due = self._clock.now_ms() + int(HEALING_WAIT * 1000 * self._healing) if self._healing > 2 else None
+        due = self._after_healing(result)
         if self.health.next_attempt_ms != due:
             self.health = self.health.replace(next_attempt_ms=due)
             self.store()
+
+    def _after_healing(self, result: BatchResult) -> int | None:
+        """Return when the next push is due if the endpoint contradicts itself again and again; None: at any time.
+
+        Only bytes are progress. Healing itself creates revisions, starts of generations and questions for positions,
+        and pushes without a difference may lie between two with one.
+        """
+        if result.bytes:
+            self._healing = 0
+        elif result.healed:
+            now, before = self._clock.monotonic(), self._healed_at
+            self._healing = 1 if before is None or now - before > HEALED_AGAIN else self._healing + 1
+            self._healed_at = now
+            if self._healing > 2:
+                return self._clock.now_ms() + int(HEALING_WAIT * 1000 * self._healing)
+        return None
 
     def failed(self, error: EndpointError) -> None:
         """Update the state after a failed push, and set the time of the next attempt."""
