@@ -186,6 +186,8 @@ def long_lines() -> Iterator[tuple[str, bytes]]:
     yield "colour codes", line(fill(lambda n: f"\x1b[{30 + n % 8}m{n}"))
     yield "coloured tokens", line(fill(lambda n: "\x1b[31m" + expand("ghp_<A36>", n) + "\x1b[0m "))
     yield "passwords in Base64", line(fill(lambda n: "cGFzc3dvcmQ9" + expand("<B20>", n) + " "))
+    rows = "a,password\n" + "".join(f"x,{expand('<P8>', n)}\n" for n in range(300))
+    yield "tables of passwords", line(fill(lambda _: rows))
     yield "short strings", json.dumps([f"token={n}" for n in range(LINE // 16)]).encode() + b"\n"
 
 

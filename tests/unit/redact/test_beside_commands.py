@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from test_beside_names import AROUND, check, nest
 
 from sessiond.redact import Redactor
 from sessiond.redact.examples import expand
 from sessiond.redact.prefilter import may_hold_secret
+from support.masking import AROUND, check, check_form, check_untouched, nest
 
-VALUES = ("xK9mQ2vL8pR4tY7w", "k8Jd-2mQ_z9Lp4.x", "Tr0ub4dor&3xQ")
 ORACLE = {
     "JDBC": "jdbc:oracle:thin:ada/{v}@db.example.com:1521:orcl",
     "JDBC, service": "url=jdbc:oracle:thin:ada/{v}@//db.example.com:1521/orcl",
@@ -158,12 +157,7 @@ SEEDS = ['mnemonic: "{}"', "MNEMONIC='{}'", "seed phrase: {}", "Your recovery ph
 @pytest.mark.parametrize("name", FORMS)
 def test_a_password_is_masked_in_commands_and_files(name: str, stars: Redactor, plain: Redactor) -> None:
     """Line numbers, signs of a diff, quotes and colours change nothing."""
-    for value in VALUES:
-        text, expected = (FORMS[name].format(v=some) for some in (value, "*" * len(value)))
-        for around in AROUND.values():
-            check(stars, f"see\n{around(text)}\nend\n", f"see\n{around(expected)}\nend\n")
-        assert plain.mask(nest(text, 1)) == stars.mask(nest(text, 1))
-        assert may_hold_secret(text)
+    check_form(FORMS[name], stars, plain)
 
 
 @pytest.mark.parametrize("name", SHAPED)
@@ -271,7 +265,4 @@ UNTOUCHED = [
 @pytest.mark.parametrize("text", UNTOUCHED)
 def test_a_look_alike_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
     """Examples are prose, code, references, templates, public keys, names of files and plain words."""
-    for depth in range(3):
-        data = nest(f"see\n{text}\nend\n", depth)
-        assert stars.mask(data).data is data
-        assert plain.mask(data).data is data
+    check_untouched(text, stars, plain)
