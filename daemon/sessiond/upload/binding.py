@@ -40,6 +40,7 @@ def bind(context: UploadContext) -> bool:
             context.spool.set_meta(BOUND_ENDPOINT, identity)
             context.spool.set_meta(LAST_BATCH, about.last_batch)
         context.attempts = 0
+        context.disputed.clear()
     if context.spool.meta(BOUND) != address:
         context.spool.set_meta(BOUND, address)
     return same

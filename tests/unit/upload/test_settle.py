@@ -16,6 +16,7 @@ from sessiond.errors import Unreachable
 from sessiond.ingest.admission import purge_session
 from sessiond.spool.health import read_copies
 from sessiond.spool.rows import Segment, SessionState
+from sessiond.spool.safety import BOUND_ENDPOINT
 from sessiond.upload import LAST_BATCH, BatchResult, bind, settle, store_batch, unbind_changed_endpoint
 from sessiond.upload.binding import COMPARE_MS, DISTRUST_MS
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
@@ -303,6 +304,18 @@ def test_an_endpoint_is_asked_again_after_it_stored_something(harness: DaemonHar
     settle(harness.uploading, (first,), disputed)
     settle(harness.uploading, (first,), answer(None))
     settle(harness.uploading, (second,), disputed)
+    (stream,) = harness.spool.catalog.streams(1)
+    assert (stream.known, stream.remote_position) == (False, None)
+
+
+def test_another_endpoint_is_asked_as_well(harness: DaemonHarness) -> None:
+    """What the one before it has stated is no reason to believe this one at once."""
+    _, first, _ = items(harness)
+    disputed = answer(problem("offset-mismatch", generation=0, offset=7, sha256="12" * 32))
+    settle(harness.uploading, (first,), disputed)
+    harness.spool.set_meta(BOUND_ENDPOINT, str(uuid.UUID(int=1)))
+    bind(harness.uploading)
+    settle(harness.uploading, (first,), disputed)
     (stream,) = harness.spool.catalog.streams(1)
     assert (stream.known, stream.remote_position) == (False, None)
 
