@@ -75,7 +75,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     keep_days: Count | None = None  # of the token's user: older sessions are let go; None: no session is
 
 
-class StreamLength(msgspec.Struct, frozen=True, kw_only=True):
+class StreamLength(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The generation and length of a stream."""
 
     name: Name
@@ -211,7 +211,7 @@ class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     streams: list[RemotePosition]
 
 
-class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
+class StoredSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stored session: the last record that was pushed, with its other fields."""
 
     record: Session

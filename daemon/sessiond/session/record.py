@@ -17,7 +17,7 @@ NAMESPACE = uuid.UUID("5f1d7c1e-8a57-5c0e-9d52-6f0d3d0b6a11")
 INT32_MAX = 2**31 - 1
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one human-AI collaboration, exactly as its consumers deserialize it."""
 
     id: uuid.UUID
