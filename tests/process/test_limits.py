@@ -72,9 +72,12 @@ def test_a_file_that_can_not_be_read_stops_no_other(world: World) -> None:
     world.arrives(2)
     with world.spool() as spool:
         assert "Input/output error" in until(lambda: getattr(spool.catalog.file(bad), "trouble", None), "its trouble")
-    for _ in range(3):
-        world.look()
-        time.sleep(0.3)  # a scan while the disk fails leaves no trace to wait for
+
+    def read_again() -> bool:
+        world.look()  # a scan while the disk fails leaves no trace to wait for
+        return world.arrived(1)
+
+    until(read_again, "the file", every=0.3)
     world.arrives()
     world.judge()
 
