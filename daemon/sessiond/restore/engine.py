@@ -85,7 +85,9 @@ class Restorer:
         Raises: Conflict if a transcript exists with other content, or a program of the tool holds what would change.
         """
         new, behind, kept = list[PlannedFile](), list[tuple[PlannedFile, int]](), list[PlannedFile]()
-        for file in plan.files:
+        # Sessions that are restored together may share a side file.
+        shared = {file.path: file for file in plan.files if not file.transcript}
+        for file in (*shared.values(), *(each for each in plan.files if each.transcript)):
             _check_path(plan, file.path)
             found = compare(file.path, file.content)
             match found.relation:

@@ -207,13 +207,23 @@ def test_copilot_refuses_an_id_that_leads_elsewhere(native_id: str) -> None:
         ({}, "my-other-proj"),
         ({"tmp/my-other-proj/.project_root": "/home/bob/src/my_other.proj"}, "my-other-proj"),
         ({"tmp/my-other-proj/.project_root": "/somewhere/else"}, "my-other-proj-1"),
+        ({"tmp/my-other-proj/chats/a.jsonl": "{}"}, "my-other-proj"),
+        ({"tmp/before/.project_root": "/home/bob/src/my_other.proj"}, "before"),
         ({"projects.json": '{"projects":{"/home/bob/src/my_other.proj":"mine"}}'}, "mine"),
+        (
+            {
+                "projects.json": '{"projects":{"/home/bob/src/my_other.proj":"mine"}}',
+                "tmp/mine/.project_root": "/somewhere/else",
+            },
+            "my-other-proj",
+        ),
+        ({"projects.json": '{"projects":{"/somewhere/else":"my-other-proj"}}'}, "my-other-proj-1"),
         ({"projects.json": '{"projects":{"/home/bob/src/my_other.proj":"../../up"}}'}, "my-other-proj"),
         ({"projects.json": "damaged"}, "my-other-proj"),
     ],
 )
 def test_gemini_finds_the_chat_in_the_folder_of_the_project(files: dict[str, str], folder: str) -> None:
-    """The folder has the name that Gemini registered, or the one that it would give."""
+    """The folder is the one that Gemini registered or finds, or has the name that it would give."""
     base = "/home/bob/.gemini"
     there = {f"{base}/{name}": content.encode() for name, content in files.items()}
     here = Target(
@@ -221,11 +231,14 @@ def test_gemini_finds_the_chat_in_the_folder_of_the_project(files: dict[str, str
         directory=target().directory,
         exists=lambda path: any(each.startswith(path) for each in there),
         read=lambda path: there.get(path, b""),
+        names=lambda path: {each.removeprefix(f"{path}/").split("/")[0] for each in there if each.startswith(path)},
     )
     recipe = find_recipe("gemini-cli")
     assert recipe is not None
     made = recipe.plan(session("gemini-cli", ("session-2026-09-01T10-00-0198c0de", b"{}\n")), here)
-    assert [file.path for file in made.files] == [f"{base}/tmp/{folder}/chats/session-2026-09-01T10-00-0198c0de.jsonl"]
+    owner, chat = made.files
+    assert chat.path == f"{base}/tmp/{folder}/chats/session-2026-09-01T10-00-0198c0de.jsonl"
+    assert (owner.path, b"".join(owner.content())) == (f"{base}/tmp/{folder}/.project_root", here.directory.encode())
 
 
 def test_kilo_refuses_a_task_of_the_extension() -> None:

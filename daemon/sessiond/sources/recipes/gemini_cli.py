@@ -1,15 +1,16 @@
 """Restores chats of Gemini CLI: the log as it was. `gemini --resume ID` finds it in the folder of the project.
 
-The folder's name is Gemini's short name of the project, from `projects.json`, or else made of the directory's name;
-Gemini registers a folder that it finds. The `projectHash` in the log is not looked at. A subagent is a session of its
-own, in a folder named after the one that called it. See docs/formats/gemini-cli.md.
+The folder's name is Gemini's short name of the project, from `projects.json`, or else made of the directory's name. A
+file in the folder names the project, so that Gemini finds the folder and gives it to no other project. The
+`projectHash` in the log is not looked at. A subagent is a session of its own, in a folder named after the one that
+called it. See docs/formats/gemini-cli.md.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import count
-from typing import Any, ClassVar
+from itertools import chain, count
+from typing import ClassVar
 
 import msgspec
 
@@ -28,8 +29,16 @@ from sessiond.sources.plan import (
 )
 
 CHAT = re.compile(r"session-[\w-]+", re.ASCII)
-NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
+NAME, NOT_IN_A_NAME = re.compile(r"[a-z0-9-]+"), re.compile(r"[^a-z0-9]+")
 OUTPUTS = "tool-outputs/"
+OWNER = ".project_root"
+"""The file in which Gemini writes whose folder it is."""
+
+
+class _Projects(msgspec.Struct):
+    """`projects.json`."""
+
+    projects: dict[str, str] = {}
 
 
 class GeminiCliRecipe(Recipe):
@@ -47,7 +56,13 @@ class GeminiCliRecipe(Recipe):
             raise Unrestorable("the archive has no log of it; versions before 0.39 wrote documents")
         base = f"{dirs.from_variable('GEMINI_CLI_HOME') or dirs.home}/.gemini"
         folder = _folder(base, target)
-        files, left_out = list[PlannedFile](), list[str]()
+        owner = PlannedFile(
+            path=f"{folder}/{OWNER}",
+            content=lambda: iter([target.directory.encode()]),
+            mtime_ms=session.active_ms,
+            transcript=False,
+        )
+        files, left_out = [owner], list[str]()
         for stream in session.streams:
             path = _path(stream, folder, native_id)
             if path is not None:
@@ -81,23 +96,36 @@ def _path(stream: ArchivedStream, folder: str, native_id: str) -> str | None:
 
 
 def _folder(base: str, target: Target) -> str:
-    """Return the project's folder with the name that Gemini gives it: with a number if another project has it."""
-    folders = f"{base}/tmp"  # noqa: S108 - Gemini's own folder in the home
-    try:
-        known: Any = msgspec.json.decode(target.read(f"{base}/projects.json") or b"{}")
-        name = known["projects"][target.directory]
-        if isinstance(name, str) and below("", name).count("/") == 1:
+    """Return the project's folder, as Gemini finds or names it: with a number if another project has the name."""
+    folders, registered = f"{base}/tmp", _registered(base, target)  # noqa: S108 - Gemini's own folder in the home
+
+    def may_be_ours(name: str) -> bool:
+        return _owner(f"{folders}/{name}", target) in ("", target.directory)
+
+    known = registered.pop(target.directory, None)
+    if known is not None and may_be_ours(known):
+        return f"{folders}/{known}"
+    for name in sorted(target.names(folders)):
+        if _owner(f"{folders}/{name}", target) == target.directory:
             return f"{folders}/{name}"
-    except (msgspec.MsgspecError, KeyError, TypeError, Unrestorable):
-        pass  # there is no entry
     last = target.directory.rstrip("/").rpartition("/")[2].lower()
-    name = NOT_IN_A_NAME.sub("-", last).strip("-") or "project"
-    for number in count():
-        folder = f"{folders}/{name}-{number}" if number else f"{folders}/{name}"
-        owner = target.read(f"{folder}/.project_root").decode(errors="replace").strip()
-        if owner == target.directory or not (owner or target.exists(folder)):
-            return folder
-    raise AssertionError
+    plain = NOT_IN_A_NAME.sub("-", last).strip("-") or "project"
+    names = chain([plain], (f"{plain}-{number}" for number in count(1)))
+    return next(f"{folders}/{name}" for name in names if name not in registered.values() and may_be_ours(name))
+
+
+def _registered(base: str, target: Target) -> dict[str, str]:
+    """Return the names of folders by their projects. Gemini begins anew if one is damaged."""
+    try:
+        projects = msgspec.json.decode(target.read(f"{base}/projects.json") or b"{}", type=_Projects).projects
+    except msgspec.MsgspecError:
+        return {}
+    return projects if all(map(NAME.fullmatch, projects.values())) else {}
+
+
+def _owner(folder: str, target: Target) -> str:
+    """Return the directory of the project that a folder belongs to; "" if that is not written in it."""
+    return target.read(f"{folder}/{OWNER}").decode(errors="replace").strip()
 
 
 RECIPE = GeminiCliRecipe()
