@@ -191,6 +191,29 @@ def test_a_session_of_aider_goes_back_and_forth(first: DaemonHarness, second: Da
     assert sorted(each["record"]["message_count"] for each in found) == [2, 2, 2]
 
 
+def test_the_second_of_two_chats_of_one_second_is_no_copy_where_it_was_written(
+    first: DaemonHarness, second: DaemonHarness
+) -> None:
+    """Aider's history was deleted. Restored alone, the chat is the first one of its second, and gets another id."""
+    start = "\n# aider chat started at 2026-08-20 10:00:00\n\n"
+    first.write(HISTORY, f"{start}#### one  \n\nyes\n\n{start}#### two  \n\nno\n\n".encode())
+    first.settle()
+    (identity,) = [
+        each["record"]["id"] for each in first.get("/v1/sessions").json()["sessions"] if each["title"] == "two"
+    ]
+    os.unlink(f"{first.home}/{HISTORY}")
+    first.scan()
+    environ = environment(first, "testbox") | {"AIDER_CHAT_HISTORY_FILE": f"{first.home}/{HISTORY}"}
+    assert main(["restore", identity, "--directory", f"{first.home}/src/engine"], environ) == 0
+    first.settle()
+    assert len(first.get("/v1/sessions").json()["sessions"]) == 2
+    first.write(HISTORY, b"#### more  \n\nanswer\n\n")
+    first.settle()
+    (continued,) = [each for each in first.get("/v1/sessions").json()["sessions"] if each["continues"]]
+    assert continued["continues"] == {"machine_id": "testbox", "id": identity}
+    assert continued["record"]["message_count"] == 2
+
+
 def test_a_session_of_continue_goes_back_and_forth(first: DaemonHarness, second: DaemonHarness) -> None:
     """The session that is here already is resumed as it is, however the tool has formatted its document."""
     history = [{"message": {"role": "user", "content": SECRET}}, {"message": {"role": "assistant", "content": "yes"}}]

@@ -236,12 +236,11 @@ def _prepare(
 
 
 def _mark(archive: Archive, session: ArchivedSession, here: Here, identity: UUID, marks: dict[UUID, Mark]) -> None:
-    """Add the mark of a session, given its id here. What this machine has pushed of it stays counted."""
-    own = None
-    if session.record.machine_id != here.machine_id:
-        copy = archive.copy(here.machine_id, identity)
-        own = None if copy is None else archive.fetch(copy)
-    marked(marks, session, own, here, identity)
+    """Add the mark of a session, given its id here, unless it is this machine's own session."""
+    if (session.record.machine_id, session.record.id) == (here.machine_id, identity):
+        return
+    copy = archive.copy(here.machine_id, identity)
+    marked(marks, session, None if copy is None else archive.fetch(copy), here, identity)
 
 
 def _require_not_erased(context: RestoreContext, identity: UUID) -> None:

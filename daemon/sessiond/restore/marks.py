@@ -34,17 +34,14 @@ def identity_here(session: Session, plan: Plan, machine_id: str) -> UUID:
 def marked(
     marks: dict[UUID, Mark], session: ArchivedSession, own: ArchivedSession | None, here: Here, identity: UUID
 ) -> None:
-    """Add the mark of a session with its id on this machine, unless all of it was written here.
+    """Add the mark of a session with its id on this machine.
 
-    `own` is what the endpoint has of the session from this machine. Its messages count here and stay counted.
+    `own` is what the endpoint has of that id from this machine. Its messages count here and stay counted.
     """
-    origin = session.record.machine_id or ""
-    if origin == here.machine_id:
-        return
     mine = message_keys(own) if own is not None else {}
     keys = b"".join(key.to_bytes(8, "little") for key in message_keys(session) if key not in mine)
     marks[identity] = Mark(
-        continues=Origin(machine_id=origin, id=session.record.id),
+        continues=Origin(machine_id=session.record.machine_id or "", id=session.record.id),
         directory=here.directory,
         endpoint=here.endpoint,
         restored_ms=now_ms(),
@@ -53,12 +50,15 @@ def marked(
 
 
 def message_keys(session: ArchivedSession) -> dict[int, None]:
-    """Return the keys of the messages in the main thread, in order."""
+    """Return the keys of the messages in all streams, in order.
+
+    The main thread may be in several, such as those of a task and of the session that went on with it. Messages of
+    subagents do not count anywhere, so their keys change nothing.
+    """
     source = _source(session.record.tool)
     streams = [stream for stream in session.streams if stream.has_records]
-    main = [stream for stream in streams if stream.name == "main"] or streams
     found: dict[int, None] = {}
-    for stream in main if source is not None else ():
+    for stream in streams if source is not None else ():
         fold = Fold()
         for line in stream.lines():
             decode(source, line, fold, now_ms())  # type: ignore[arg-type]  # not None here

@@ -294,6 +294,18 @@ def test_messages_of_mistral_vibe_2_x_stay_as_they_were() -> None:
     assert b"".join(agent.content()) == b"".join(messages.content()) == line
 
 
+def test_the_description_of_mistral_vibe_keeps_what_is_known() -> None:
+    """The model, the commit, and which call started which subagent."""
+    child = {"session_id": "s", "tool_call_id": "c", "agent": "explore", "relative_path": "agents/explore_1"}
+    about = b'{"type":"meta","git_commit":"c115d9","model":"other"}\n'
+    state = msgspec.json.encode({"type": "meta", "child_sessions": [child]}) + b"\n"
+    archived = session("mistral-vibe", ("main", b'{"role":"user"}\n'), ("meta", about + state))
+    *_, made = plan("mistral-vibe", archived).files
+    known = msgspec.json.decode(b"".join(made.content()))
+    assert (known["git_commit"], known["child_sessions"]) == ("c115d9", [child])
+    assert known["config"] == {"model_name": archived.record.model}
+
+
 def test_a_session_that_mistral_vibe_3_has_is_not_written_beside_it() -> None:
     """It would be there twice."""
     recipe = find_recipe("mistral-vibe")

@@ -56,23 +56,29 @@ class MistralVibeRecipe(Recipe):
 
 
 def _meta(session: ArchivedSession, directory: str) -> dict[str, Any]:
-    """Return the description, with the directory of this machine."""
+    """Return the description, with the directory of this machine. Raises: Unrestorable, a record is damaged."""
     record = session.record
     ended = record.ended_at or record.started_at
+    known: dict[str, Any] = {}
+    for stream in session.streams:
+        if stream.name == "meta" and stream.has_records:
+            for line in stream.lines():
+                known |= _decode(line)
     return {
         "session_id": str(record.id),
         "parent_session_id": None,
         "start_time": record.started_at.isoformat(),
         "end_time": ended.isoformat(),
-        "git_commit": None,
+        "git_commit": known.get("git_commit"),
         "git_branch": record.git_branch,
         "environment": {"working_directory": directory},
         "origin_directory": directory,
         "username": "",
-        "child_sessions": [],
+        "child_sessions": known.get("child_sessions") or [],
         "loops": [],
         "title": session.title,
         "title_source": "auto",
+        "config": {"model_name": record.model},  # with `active_model`, Vibe would insist on a model of that name
         "total_messages": sum(1 for _ in _content(session.stream())()),
         "stats": {},
         "tools_available": [],
