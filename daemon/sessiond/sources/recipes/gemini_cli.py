@@ -41,6 +41,9 @@ class _Projects(msgspec.Struct):
     projects: dict[str, str] = {}
 
 
+PROJECTS = msgspec.json.Decoder(_Projects)
+
+
 class GeminiCliRecipe(Recipe):
     """Writes the chat and the outputs of its tools. A subagent is resumed with its caller, which comes along."""
 
@@ -117,7 +120,7 @@ def _folder(base: str, target: Target) -> str:
 def _registered(base: str, target: Target) -> dict[str, str]:
     """Return the names of folders by their projects. Gemini begins anew if one is damaged."""
     try:
-        projects = msgspec.json.decode(target.read(f"{base}/projects.json") or b"{}", type=_Projects).projects
+        projects = PROJECTS.decode(target.read(f"{base}/projects.json") or b"{}").projects
     except msgspec.MsgspecError:
         return {}
     return projects if all(map(NAME.fullmatch, projects.values())) else {}
