@@ -109,11 +109,9 @@ class ConfigWatch:
         if before is None:
             return {}
         stamps = self._stamps()
-        # A file that was not watched before was read only now, so its present state is the known one.
-        known = before._files | before._seen.keys()
-        return {path: stamp for path, stamp in stamps.items() if path not in known} | {
-            path: stamp for path, stamp in before._seen.items() if path in self._files or path in stamps
-        }
+        # A file that was not watched before may have changed since it was read, or was not read at all: it came just
+        # after the others were listed. It counts as an edit, so that it is read once more.
+        return {path: stamp for path, stamp in before._seen.items() if path in self._files or path in stamps}
 
     def _stamps(self) -> dict[str, Stamp]:
         try:

@@ -195,6 +195,7 @@ class DaemonRun:
         """Apply new settings that need no restart."""
         fresh = self.settings
         self.config_watch = ConfigWatch(fresh.loaded, self.host.environ, self.host.file, self.config_watch)
+        self.config_watch.note_change()  # the events of an edit since the files were read may have come already
         self._hold()
         if retry:
             self.engine.inboxes.upload.put(Retry(Cause.SETUP))

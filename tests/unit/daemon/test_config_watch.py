@@ -246,8 +246,17 @@ def test_an_edit_before_the_watch_began_is_not_missed(files: Files) -> None:
     assert first.due() is not None, "without it nothing is known of the files"
 
 
-def test_a_file_that_is_watched_from_now_on_was_read_just_now(files: Files, tmp_path: Path, clock: Clock) -> None:
-    """Another path for the token is an edit of the configuration, not one of the new token's file."""
+def test_a_part_that_comes_right_after_the_files_were_read_is_an_edit(files: Files, clock: Clock) -> None:
+    """Its event may have come already, so none would report it later."""
+    before, loaded = files.settled(), files.load()
+    (files.part.parent / "b.toml").write_text("rescan = 62\n")
+    after = ConfigWatch(loaded, {}, str(files.main), before)
+    after.note_change()
+    assert finish(after, clock)
+
+
+def test_a_file_that_is_watched_from_now_on_is_read_once_more(files: Files, tmp_path: Path, clock: Clock) -> None:
+    """It may have changed since it was read. After that, nothing is an edit any more."""
     before = files.settled()
     token = tmp_path / "elsewhere" / "token"
     token.parent.mkdir()
@@ -258,7 +267,10 @@ def test_a_file_that_is_watched_from_now_on_was_read_just_now(files: Files, tmp_
     assert finish(before, clock)
     after = files.watch(before)
     after.note_change()
-    assert after.due() is None
+    assert finish(after, clock)
+    last = files.watch(after)
+    last.note_change()
+    assert last.due() is None
     assert after.has(str(token))
     assert not after.has(str(files.token))
     token.write_text("v2")
