@@ -15,11 +15,10 @@ import msgspec
 
 from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
-from sessiond.redact.scanner import ranges
 from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 from sessiond.redact.text import blank
-from sessiond.redact.values import entropy, identify, is_call, is_result, name_at, repeats_name
+from sessiond.redact.values import entropy, identify, is_call, name_at
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
@@ -61,7 +60,7 @@ def confirm(case: Case, marks: list[int], low: int, high: int, *, ends: bool) ->
     if rule.path is not None and case.path and not rule.path.search(case.path):
         return
     if rule.inside and ends:
-        case.spend(len(marks) // 2 + 1)
+        case.spend(len(marks))
         marks = [mark for mark in marks if not _is_refused(case, mark - rule.inside)]
     if len(marks) > _MANY:
         marks = _without_repeats(case, marks, low, high)
@@ -75,8 +74,6 @@ def confirm(case: Case, marks: list[int], low: int, high: int, *, ends: bool) ->
 
 def _is_refused(case: Case, start: int) -> bool:
     """Return whether the rule refuses the value at a position wherever it is, as it does most names in source code."""
-    if is_result(case.sight.data, start):
-        return True
     value = name_at(case.sight.data, start)
     if value is None:
         return is_call(case.sight.data, start)
@@ -120,7 +117,7 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
         return
     seek = _seeker(shape.heads)
     match = _trigger(shape.trigger)
-    for first, last in ranges(marks, low, high):
+    for first, last in _ranges(marks, low, high):
         begin = max(0, first - 1)
         text = data[begin : last + HEAD]
         case.spend(1 + len(text) // 64)
@@ -139,13 +136,24 @@ def _trigger_places(case: Case, marks: list[int], low: int, high: int) -> Iterat
     """Yield where a trigger matches that may begin with too many bytes: a step in Python for each would take longer."""
     data, shape = case.sight.data, case.rule.shape
     find = _trigger_finder(shape.trigger, shape.behind)
-    for first, last in ranges(marks, low, high):
+    for first, last in _ranges(marks, low, high):
         case.spend(1 + (last - first) // 32)
         for found in find(data, first, last + shape.high):
             if found.start() > last:
                 break
             case.spend(1)
             yield found.start()
+
+
+def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Make ranges of places of marks; those that touch become one."""
+    first, last = max(0, marks[0] - high), marks[0] - low
+    for mark in marks:
+        if mark - high > last + 1:
+            yield first, last
+            first = mark - high
+        last = mark - low
+    yield first, last
 
 
 @functools.cache
@@ -250,22 +258,13 @@ def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Spa
     if not identity or (rule.entropy and entropy(identity) < rule.entropy) or _exempt(case, text, match, group):
         _refuse(case, value)
         return None
-    lacks_name = rule.keywords and not _has_keyword(case, left + match.start(), match[0])
-    if lacks_name or _is_named(case, match, text, left, group):
+    if rule.keywords and not _has_keyword(case, left + match.start(), match[0]):
         return None
     data = case.sight.data
     start, end = fit(data, left + match.start(group), left + match.end(group))
     if end <= start or case.allowed(data[start:end], identity):
         return None
     return Span(start, end, case.rank, identity)
-
-
-def _is_named(case: Case, match: re.Match[bytes], text: bytes, left: int, group: int) -> bool:
-    """Return whether what surrounds a value shows that it is a name or a call, in any rule that a name leads to."""
-    start, data = match.start(group), case.sight.data
-    if case.rule.contextual and repeats_name(match[group], text[max(0, start - 256) : start]):
-        return True
-    return case.rule.inside > 0 and (is_result(data, left + start) or is_call(data, left + start))
 
 
 def _first_group(match: re.Match[bytes]) -> int:

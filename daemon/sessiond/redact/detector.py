@@ -115,7 +115,7 @@ class Detector:
             expression = "".join(f"\\x{byte:02x}" for byte in fragment.text)
             triggers.append(Trigger(expression, len(fragment.text), len(fragment.text)))
         return triggers + [
-            Trigger(expression, 0, 0, once=number == COLOURS, light=number == ARGUMENTS)
+            Trigger(expression, 0, 0, once=number == COLOURS)
             for number, expression in enumerate(self._layouts)
             if expression
         ]
@@ -248,7 +248,7 @@ def _rule_trigger(rule: Rule) -> Trigger:
     """Return what is searched for instead of the expression of a rule."""
     shape = rule.shape
     if shape.scanned:
-        return Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before, light=bool(rule.inside))
+        return Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before)
     return Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
 
 

@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from types import ModuleType
 from typing import Any, Protocol
@@ -34,7 +34,6 @@ class Hits(msgspec.Struct, frozen=True, gc=False):
     """Whether a mark is the end of a match and not its start."""
 
 
-LIGHT = 4
 BUILDING = 60.0
 """Seconds after which the process that compiles is ended. It needs one."""
 
@@ -54,24 +53,11 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
     """How many bytes before the match a secret may begin, if it does not begin with the match."""
     once: bool = False
     """Whether the first match of a text is enough."""
-    light: bool = False
-    """Whether `LIGHT` of its places count as one that is reported, since most are dismissed in a step."""
 
     @property
     def bounded(self) -> bytes:
         """The expression with `front`."""
         return (f"(?:^|{self.front})(?:{self.expression})" if self.front else self.expression).encode()
-
-
-def ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Make ranges of places of marks; those that touch become one."""
-    first, last = max(0, marks[0] - high), marks[0] - low
-    for mark in marks:
-        if mark - high > last + 1:
-            yield first, last
-            first = mark - high
-        last = mark - low
-    yield first, last
 
 
 class Scanner(Protocol):
@@ -104,17 +90,16 @@ class PlainScanner:
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._triggers = [
-            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before, trigger)
+            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before, trigger.once)
             for trigger in triggers
         ]
 
     def scan(self, data: bytes | memoryview, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; here a mark is the start of a match."""
         found: dict[int, Hits] = {}
-        left = budget.hits * LIGHT
         data = bytes(data)
         lowered = data.lower()
-        for index, (regex, words, before, trigger) in enumerate(self._triggers):
+        for index, (regex, words, before, once) in enumerate(self._triggers):
             if words and not any(word in lowered for word in words):
                 continue
             marks = []
@@ -122,14 +107,13 @@ class PlainScanner:
             while (match := regex.search(data, position)) is not None:
                 position = match.start() + 1
                 marks.append(match.start())
-                left -= 1 if trigger.light else LIGHT
-                if trigger.once or left < 0:
+                if len(marks) > budget.hits:
                     break
-            if left < 0:
-                break
+                if once:
+                    break
             if marks:
+                budget.report(len(marks))
                 found[index] = Hits(marks, 0, before, ends=False)
-        budget.report(budget.hits - left // LIGHT)
         return found
 
 
@@ -149,7 +133,6 @@ class FastScanner:
         self._hyperscan: Any = hyperscan
         self._terminated: type[Exception] = hyperscan.ScanTerminated
         self._widths = [(trigger.low, trigger.high) for trigger in triggers]
-        self._weights = [1 if trigger.light else LIGHT for trigger in triggers]
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
@@ -159,12 +142,12 @@ class FastScanner:
         if scratch is None:
             # Hyperscan needs one for each thread.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
-        found = _Found(budget.hits * LIGHT, self._weights)
+        found = _Found(budget.hits)
         with contextlib.suppress(self._terminated):  # by `_note`, after too many matches; `report` raises then
             self._database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
         if not found.ends:
             return {}
-        budget.report(budget.hits - found.left // LIGHT)
+        budget.report(budget.hits - found.left)
         return {index: Hits(sorted(marks), *self._widths[index]) for index, marks in found.ends.items()}
 
     def _load(self, triggers: Sequence[Trigger], cache_dir: str | None) -> Any:
@@ -214,20 +197,19 @@ def _build(expressions: list[tuple[bytes, bool]]) -> bytes | None:
 
 
 class _Found:
-    """The matches of a scan so far, the weight of one of each trigger, and what all of them may still weigh."""
+    """The matches of a scan so far, and how many more it may find."""
 
-    __slots__ = ("ends", "left", "weights")
+    __slots__ = ("ends", "left")
 
-    def __init__(self, most: int, weights: list[int]) -> None:
+    def __init__(self, most: int) -> None:
         self.ends: defaultdict[int, list[int]] = defaultdict(list)
         self.left = most
-        self.weights = weights
 
 
 def _note(index: int, _start: int, end: int, _flags: int, found: _Found) -> bool | None:
     """Record a match. Hyperscan ends the scan if the result is true."""
     found.ends[index].append(end)
-    found.left -= found.weights[index]
+    found.left -= 1
     return found.left < 0 or None
 
 

@@ -93,12 +93,10 @@ def _read_rows(data: bytes, position: int, pairs: list[Pair], spend: Callable[[i
         stop = line_end(data, found.end())
         line = _plain(data[found.end() : stop])
         start = _first(head, line)
-        if sign == b"|" and not line[start:].strip():
-            break
         if not _RULE.fullmatch(line, start):
             spend(2)
             parts = _split(line, sign, start)
-            if len(parts) < (max(len(cells) - 1, 2) if sign == b"|" else len(cells)):
+            if len(parts) < len(cells) - (sign == b"|"):
                 break
             cells_below = ((name, parts[number]) for number, name in names if number + len(parts) >= 0)
             pairs += ((name, (found.end() + a, found.end() + b)) for name, (a, b) in cells_below if b > a)
@@ -110,7 +108,7 @@ def _heads(head: bytes, line: bytes, sign: bytes, begins: tuple[int, ...]) -> li
     """Return the places of the cells of a header that is a line, or the first line of a JSON string; `line` follows."""
     for begin in begins:
         cells = _split(head, sign, begin + _first(line, head[begin:]))
-        whole = sum(high > low for low, high in cells) > (sign == b"|") and not head[cells[-1][1] :].strip(b' "' + sign)
+        whole = bool(cells) and not head[cells[-1][1] :].strip(b' "' + sign)
         if whole and all(_NAMED.fullmatch(head, *cell) for cell in cells[1:]):
             return cells
     return []
