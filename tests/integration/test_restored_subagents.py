@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.cli import main
-from support.harness import DaemonHarness, daemon_harness
+from support.harness import DaemonHarness, daemon_harness, encode
 from support.sample_tree import build
 from support.two_machines import environment, second_machine
 
@@ -54,6 +54,30 @@ def test_subagents_come_along_and_forks_stay(
     assert {identity for identity in ids if any(_is_of(path, identity) for path in files)} == {
         identity for identity in ids if identity.startswith((session, *others))
     }
+
+
+def test_a_long_subagent_hides_no_message_of_its_session(first: DaemonHarness, second: DaemonHarness) -> None:
+    """The messages of Kimi Code have no ids, only positions, which those of a subagent share."""
+    build("kimi/code-1.5", first.home)
+    session = "019d4870-7100-7000-8000-000000000021"
+    (agent,) = Path(first.home).rglob(f"*{session}/agents/agent-0/wire.jsonl")
+    with agent.open("ab") as file:
+        file.writelines(_turn(number) for number in range(20))
+    first.settle()
+    assert main(["restore", session, "--directory", f"{second.home}/src/engine"], environment(second)) == 0
+    (restored,) = Path(second.home).rglob(f"*{session}/agents/main/wire.jsonl")
+    with restored.open("ab") as file:
+        file.write(_turn(20))
+    second.settle()
+    stored = second.get("/v1/sessions", limit=500).json()["sessions"]
+    (continued,) = [each for each in stored if each["record"]["machine_id"] == "second"]
+    assert (continued["record"]["id"], continued["record"]["message_count"]) == (session, 1)
+
+
+def _turn(number: int) -> bytes:
+    """Make a prompt of Kimi Code."""
+    message = {"role": "user", "content": [{"type": "text", "text": f"turn {number}"}], "toolCalls": []}
+    return encode({"type": "context.append_message", "message": message, "time": 1775038000000 + number})
 
 
 def _is_of(path: Path, identity: str) -> bool:

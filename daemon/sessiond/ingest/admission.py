@@ -38,8 +38,8 @@ class Admission(StrEnum):
     """It has no working directory yet and changed a moment ago, so more is coming."""
 
 
-def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission:
-    """Decide on a stream by its first working directory.
+def admit(snapshot: FileSnapshot, native_id: str, content: Content, *, thread: bool) -> Admission:
+    """Decide on a stream by its first working directory. `thread`: it belongs to the main thread.
 
     A session that is in the spool was admitted before; see `leave`.
     """
@@ -58,7 +58,7 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content) -> Admission
     directory, decided = (outside, True) if outside else first_directory(source, content)
     if context.exclusion.excludes(directory):
         return Admission.EXCLUDED
-    if mark is not None and not _is_captured(snapshot, content, mark):
+    if mark is not None and not _is_captured(snapshot, content, mark, thread=thread):
         return Admission.RESTORED
     age_ms = context.now_ms() - snapshot.mtime_ms
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
@@ -86,7 +86,7 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
     return True
 
 
-def _is_captured(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:
+def _is_captured(snapshot: FileSnapshot, content: Content, mark: Mark, *, thread: bool) -> bool:
     """Return whether a restored transcript is captured: if the endpoint lacks it, or it was continued here.
 
     The endpoint lacks it if it is another one than that from which it was restored, or was itself restored from an
@@ -98,14 +98,12 @@ def _is_captured(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:
     if spool.meta(CHANGED) is not None or bound not in (None, mark.endpoint):
         return True
     older = any(diverged_ms >= mark.restored_ms for diverged_ms in read_copies(spool).diverged_ms)
-    return older or _has_own_message(snapshot, content, mark)
+    return older or (thread and _has_own_message(snapshot, content, mark))  # subagents wait for their session
 
 
 def _has_own_message(snapshot: FileSnapshot, content: Content, mark: Mark) -> bool:
-    """Return whether a restored transcript has a message that was written here. Subagents wait for their session."""
+    """Return whether a restored transcript has a message that was written here."""
     fold = Fold()
-    if not snapshot.location.unit.thread:
-        return False
     for chunk in content.records(0):
         decode(snapshot.location.source, chunk.data, fold, snapshot.context.now_ms())
     return not mark.messages.issuperset(fold.messages)

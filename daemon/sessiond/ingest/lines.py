@@ -66,7 +66,7 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
     """Capture a file that had no stream so far."""
     content = cast(Lines, source.content)
     native_id = source.native_id or first_native_id(source.location.source, content)
-    verdict = None if native_id is None else admit(snapshot, native_id, content)
+    verdict = None if native_id is None else admit(snapshot, native_id, content, thread=source.thread)
     if not content.search.done:  # nothing is stored before the project is known
         return _search_outcome(content)
     if native_id is None or verdict is None:

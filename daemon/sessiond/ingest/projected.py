@@ -149,7 +149,7 @@ def _admit(snapshot: FileSnapshot, source: StreamSource) -> Admission:
     if source.content.size == 0:
         return Admission.YES
     context, native_id = snapshot.context, source.native_id or ""
-    verdict = admit(snapshot, native_id, source.content)
+    verdict = admit(snapshot, native_id, source.content, thread=source.thread)
     identity = session_id(source.location.source.tool, native_id, context.scope(source.location.source))
     stream = context.spool.catalog.find_stream(identity, source.name)
     return Admission.EXCLUDED if stream is not None and leave(snapshot, stream, source.content) else verdict

@@ -13,6 +13,7 @@ from sessiond.session import Fold, Session, session_id
 from sessiond.sources import find_sources
 from sessiond.sources.base import Source
 from sessiond.sources.plan import ArchivedSession, Plan
+from sessiond.sources.recipes import find_recipe
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,15 +51,13 @@ def marked(
 
 
 def message_keys(session: ArchivedSession) -> dict[int, None]:
-    """Return the keys of the messages in all streams, in order.
-
-    The main thread may be in several, such as those of a task and of the session that went on with it. Messages of
-    subagents do not count anywhere, so their keys change nothing.
-    """
-    source = _source(session.record.tool)
+    """Return the keys of the messages in the main thread, in order."""
+    source, recipe = _source(session.record.tool), find_recipe(session.record.tool)
     streams = [stream for stream in session.streams if stream.has_records]
+    # Without the subagents: where messages have no ids, their positions are their keys, and all threads share them.
+    main = [stream for stream in streams if recipe is not None and stream.name in recipe.threads] or streams
     found: dict[int, None] = {}
-    for stream in streams if source is not None else ():
+    for stream in main if source is not None else ():
         fold = Fold()
         for line in stream.lines():
             decode(source, line, fold, now_ms())  # type: ignore[arg-type]  # not None here

@@ -158,6 +158,8 @@ class Recipe:
     """Whether a fork needs the session that it was forked from."""
     children: ClassVar[bool] = False
     """Whether subagents are sessions of their own, which come along."""
+    threads: ClassVar[tuple[str, ...]] = ("main",)
+    """The streams that a session's messages may be in, besides those of subagents. If it has none: all of them."""
 
     def is_subagent(self, session: ArchivedSession) -> bool:
         """Return whether a session that names another one as its parent is a subagent of it, and not a fork."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ MESSAGES = ".messages.json"
 
 class ClineRecipe(Recipe):
     """Writes the folder of the session. A subagent is a stream of its session."""
+
+    threads: ClassVar[tuple[str, ...]] = ("main", "sdk")
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:
         """Return the plan. Raises: Unrestorable."""
