@@ -85,9 +85,11 @@ class Restorer:
         Raises: Conflict if a transcript exists with other content, or a program of the tool holds what would change.
         """
         new, behind, kept = list[PlannedFile](), list[tuple[PlannedFile, int]](), list[PlannedFile]()
-        # Sessions that are restored together may share a side file.
-        shared = {file.path: file for file in plan.files if not file.transcript}
-        for file in (*shared.values(), *(each for each in plan.files if each.transcript)):
+        paths = set[str]()
+        for file in plan.files:
+            if file.path in paths and not file.transcript:
+                continue  # sessions that are restored together may share a side file
+            paths.add(file.path)
             _check_path(plan, file.path)
             found = compare(file.path, file.content)
             match found.relation:

@@ -340,6 +340,24 @@ def test_an_index_is_changed_and_keeps_its_mode(tmp_path: Path) -> None:
     assert (tmp_path / "tool" / "new.json").read_bytes() == b"[]"
 
 
+def test_files_are_created_in_the_order_of_the_plan_and_shared_ones_once(tmp_path: Path) -> None:
+    """The one by which the tool finds the session comes last, whether it is a transcript or not."""
+
+    def file(name: str, *, transcript: bool) -> PlannedFile:
+        return PlannedFile(
+            path=f"{tmp_path}/{name}", content=lambda: iter([b"{}"]), mtime_ms=NOW_MS, transcript=transcript
+        )
+
+    owner, log, index = file("owner", transcript=False), file("log", transcript=True), file("index", transcript=False)
+    made = Plan(resume=PlannedCommand(argv=("x",), directory="/"), base=str(tmp_path), files=(owner, log, owner, index))
+    assert Restorer(str(tmp_path / "state"), {}).check(made).new == (owner, log, index)
+    restorer = Restorer(str(tmp_path / "state"), {})
+    restorer.scratch  # noqa: B018 - makes the directory
+    with pytest.raises(Conflict, match="in the meantime"):  # never two of the same transcript
+        restorer.carry_out(restorer.check(msgspec.structs.replace(made, files=(log, log))))
+    assert not os.path.exists(log.path)
+
+
 def test_an_append_that_fails_is_taken_back(tmp_path: Path) -> None:
     """A full disk would leave a part of a line, to which the tool would append."""
     path, temporary = tmp_path / "main.jsonl", tmp_path / ".main.tmp"
