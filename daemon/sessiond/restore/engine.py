@@ -193,12 +193,12 @@ def read_small(path: str) -> bytes:
     """Return the content of a tool's index; b"" if there is none. Raises: Conflict for a link or a large file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        with open(descriptor, "rb") as file:
+            content = file.read(SMALL_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
         raise Conflict(f"{path} can't be read: {error.strerror}") from error
-    with open(descriptor, "rb") as file:
-        content = file.read(SMALL_FILE + 1)
     if len(content) > SMALL_FILE:
         raise Conflict(f"{path} is larger than expected")
     return content

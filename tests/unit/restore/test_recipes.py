@@ -16,7 +16,7 @@ from sessiond.cleanup import DAY_MS
 from sessiond.cli.path_list import folded
 from sessiond.restore.cleanup import keep_from_cleanup
 from sessiond.restore.compare import Relation, compare
-from sessiond.restore.engine import Restorer
+from sessiond.restore.engine import Restorer, read_small
 from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.session import Session
 from sessiond.sources import find_sources
@@ -356,6 +356,14 @@ def test_files_are_created_in_the_order_of_the_plan_and_shared_ones_once(tmp_pat
     with pytest.raises(Conflict, match="in the meantime"):  # never two of the same transcript
         restorer.carry_out(restorer.check(msgspec.structs.replace(made, files=(log, log))))
     assert not os.path.exists(log.path)
+
+
+def test_a_file_below_a_file_is_missing(tmp_path: Path) -> None:
+    """Gemini's folders are searched, and a stray file may be among them."""
+    (tmp_path / "stray").write_bytes(b"")
+    assert read_small(f"{tmp_path}/stray/.project_root") == read_small(f"{tmp_path}/none") == b""
+    with pytest.raises(Conflict, match="can't be read: Is a directory"):
+        read_small(str(tmp_path))
 
 
 def test_an_append_that_fails_is_taken_back(tmp_path: Path) -> None:
