@@ -87,7 +87,7 @@ class Database:
             yield from islice(self.rows(sql, *parameters), given, None)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite's message may quote what is damaged
             if self._closed is None or self._closed == self._state():
-                raise ReadError(f"the database can't be read: {error}") from error
+                raise ReadError(f"the database is damaged: {error}") from error
         if self._closed is not None and self._closed != self._state():
             raise Torn("the database was opened by its tool meanwhile")
 

@@ -139,7 +139,7 @@ def open_regular(root: str, relative: str) -> int:
         descriptor = os.open(name, _OPEN, dir_fd=directory)
     if not _is_regular(os.fstat(descriptor)):
         os.close(descriptor)
-        raise Unsafe("not read: not a regular file of this user")
+        raise Unsafe("it is not a regular file of this user")
     return descriptor
 
 
@@ -151,7 +151,7 @@ def check_regular(root: str, relative: str) -> None:
     with _below(root, relative) as (directory, name):
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if not _is_regular(found):
-        raise Unsafe("not read: not a regular file of this user")
+        raise Unsafe("it is not a regular file of this user")
 
 
 def _is_regular(found: os.stat_result) -> bool:
@@ -179,7 +179,7 @@ def _below(root: str, relative: str) -> Iterator[tuple[int, str]]:
     except OSError as error:
         link = error.errno in (40, 62, 20)  # ELOOP (Linux, macOS), ENOTDIR: O_NOFOLLOW met a link
         kind = Unsafe if link else ReadError
-        raise kind(f"not read: {error.strerror}") from error
+        raise kind(str(error.strerror)) from error
     finally:
         if directory is not None:
             os.close(directory)
@@ -188,7 +188,7 @@ def _below(root: str, relative: str) -> Iterator[tuple[int, str]]:
 def check_document(size: int, largest: int = LARGEST_DOCUMENT) -> None:
     """Raise ReadError if a file is too large for a document."""
     if size > largest:
-        raise ReadError(f"not read: it has more than {largest >> 20} MiB")
+        raise ReadError(f"it has more than {largest >> 20} MiB")
 
 
 def pread(descriptor: int, length: int, offset: int) -> bytes:
@@ -205,7 +205,7 @@ def pread(descriptor: int, length: int, offset: int) -> bytes:
             data = os.pread(descriptor, length - len(whole), offset + len(whole))
             whole += data
     except OSError as error:
-        raise ReadError(f"not read: {error.strerror}") from error
+        raise ReadError(str(error.strerror)) from error
     if len(whole) < length:
         raise Torn("the file was truncated while it was read")
     return bytes(whole)

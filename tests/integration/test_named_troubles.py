@@ -29,6 +29,14 @@ def test_a_database_that_cannot_be_read_now_is_named_until_it_can(tmp_path: Path
         assert len(list(harness.spool.catalog.sessions())) == 1
 
 
+def test_a_damaged_database_has_one_reason(tmp_path: Path) -> None:
+    """The reason is not wrapped in further ones, and `status` says once that the file can't be read."""
+    with daemon_harness(tmp_path) as harness:
+        path = harness.write(".local/share/goose/sessions/sessions.db", b"SQLite format 3\0" + b"x" * 4096)
+        harness.ingest(path)
+        assert troubles(harness) == [(path, "the database is damaged: file is not a database")]
+
+
 def test_each_unreadable_session_of_a_database_is_named(tmp_path: Path) -> None:
     with daemon_harness(tmp_path) as harness:
         path = os.path.join(build("zed/0.3", harness.home), ".local/share/zed/threads/threads.db")

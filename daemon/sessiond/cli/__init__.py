@@ -234,22 +234,23 @@ def read(argv: Sequence[str]) -> Request:
 
 
 def help_text() -> str:
-    """Return the help that lists the commands by group, within 80 columns."""
-    width = max(map(len, COMMANDS)) + 2
-    lines = [
-        "Keep every session of your AI coding tools.",
-        "",
-        "Usage: sessiond [--config FILE] COMMAND [ARGUMENTS]",
-    ]
-    for group, commands in GROUPS.items():
-        lines += ["", f"{group}:", *(f"  {name:<{width}}{line}" for name, line in commands.items())]
-    lines += [
-        "",
-        "Options:",
-        "  --config FILE  read this configuration file",
-        "  --version      print the version",
-        "  -h, --help     print this help; `sessiond COMMAND --help` explains a command",
-    ]
+    """Return the help that lists the commands by group, as wide as the terminal."""
+    import textwrap
+
+    options = {
+        "--config FILE": "read this configuration file",
+        "--version": "print the version",
+        "-h, --help": "print this help; `sessiond COMMAND --help` explains a command",
+    }
+    width = max(_width() + 2, 40)
+    usage = textwrap.wrap("Usage: sessiond [--config FILE] COMMAND [ARGUMENTS]", width, subsequent_indent=" " * 7)
+    lines = ["Keep every session of your AI coding tools.", "", *usage]
+    for group, entries in {**GROUPS, "Options": options}.items():
+        lines += ["", f"{group}:"]
+        label = max(map(len, options if group == "Options" else COMMANDS)) + 2
+        for name, line in entries.items():
+            start, indent = f"  {name:<{label}}", " " * (label + 2)
+            lines += textwrap.wrap(line, width, initial_indent=start, subsequent_indent=indent)
     return "\n".join(lines)
 
 
@@ -289,6 +290,9 @@ def _drop_output() -> None:
 
 
 def _print_error(error: SessiondError) -> None:
-    print(f"sessiond: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+    lines = [*f"sessiond: {error}".splitlines(), *(f"  {line}" for line in (error.hint or "").splitlines())]
+    if sys.stderr.isatty():
+        from sessiond.cli.output import columns, hanging
+
+        lines = [part for line in lines for part in hanging(line, columns(sys.stderr))]
+    print("\n".join(lines), file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 import uuid
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sessiond.cli.output import size
+from sessiond.cli.output import columns, size, wrapped
 from sessiond.clock import now_ms
 from sessiond.errors import SessiondError
 from sessiond.text import count
@@ -152,4 +153,5 @@ def _await(done: Callable[[], bool], engine: Engine, step: str) -> None:
 
 
 def _say(began: float, text: str) -> None:
-    print(f"{time.monotonic() - began:5.2f} s  {text}", flush=True)
+    first, *more = wrapped(text, columns(sys.stdout) - 9)
+    print(f"{time.monotonic() - began:5.2f} s  {first}", *(f"{'':9}{line}" for line in more), sep="\n", flush=True)

@@ -67,11 +67,15 @@ def _show(config: Config, args: argparse.Namespace) -> None:
     if not inventories:
         print("no tool has sessions here yet; new sessions will be captured")
         return
-    rows = [("tool", "files", "size", "oldest", "deleted by the tool")]
+    rows = [["tool", "files", "size", "oldest", "deleted by the tool"]]
     for each in inventories:
         oldest = _day(each.oldest_ms) if each.files else "-"
-        rows.append((each.tool, str(each.files), size(each.bytes), oldest, _retention(each)))
-    print(table(rows, right={1, 2}, width=columns(sys.stdout)))
+        rows.append([each.tool, str(each.files), size(each.bytes), oldest, _retention(each)])
+    width = columns(sys.stdout)
+    for column in (3, 2):  # on a narrow terminal, what the tool deletes says more than the oldest and the size
+        if max(map(len, table(rows, right={1, 2}, width=sys.maxsize).split("\n"))) > width:
+            rows = [[*row[:column], *row[column + 1 :]] for row in rows]
+    print(table(rows, right={1, 2} if len(rows[0]) > 3 else {1}, width=width))
     deleted = sum(each.prompts_only for each in inventories)
     if deleted:
         tools = ", ".join(each.tool for each in inventories if each.prompts_only)
@@ -103,16 +107,16 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
         if url is None:
             url = _ask(args, "Endpoint (empty: an archive on this machine)", before.config.endpoint.url)
         token_file = args.token_file or before.config.endpoint.token_file
-        made = bool(args.invite)
-        if args.invite:
-            token_file = _enrol(args.invite, file, token_file, _with(before, {"url": url}, environ))
-        elif url and not token_file and _asks(args) and not environ.get("SESSIOND_TOKEN"):
-            token_file = _new_token_file(file)
-            made = bool(token_file)
-        chosen = {"url": url} if url else {}
-        if token_file:
-            chosen["token_file"] = os.path.abspath(os.path.expanduser(token_file))
+        chosen, made = {"url": url} if url else {}, False
         try:
+            proposed = _with(before, chosen, environ)  # before a token is asked for
+            if args.invite:
+                token_file, made = _enrol(args.invite, file, token_file, proposed), True
+            elif url and not token_file and _asks(args) and not environ.get("SESSIOND_TOKEN"):
+                token_file = _new_token_file(file)
+                made = bool(token_file)
+            if token_file:
+                chosen["token_file"] = os.path.abspath(os.path.expanduser(token_file))
             _test(_with(before, chosen, environ), environ)
         except (EndpointError, ConfigError) as error:
             if made:

@@ -13,6 +13,8 @@ CARDS = 60
 """Columns below which a session is a card of three lines."""
 NAME, LEAST_NAME = 24, 10
 """Columns of the name for which other columns are shortened, and for which the last ones are left out."""
+LEAST_DIRECTORY = 9
+"""Columns of the directory in a card, even if the rest of its line is cut for it."""
 GONE = "*"
 """Follows the state of a session whose tool deleted its files."""
 PROMPTS_ONLY = "^"
@@ -36,26 +38,29 @@ STEPS: tuple[tuple[str, int, int], ...] = (
 
 
 def listing(rows: Sequence[Row], short: Mapping[str, str], *, now_ms: int, width: int, home: str = "") -> str:
-    """Return the sessions as a table of at most `width` columns, or as cards below 60. The name is shortened last.
+    """Return the sessions as a table of at most `width` columns, or as cards where it does not fit.
 
-    `short` has the part of each id to show. Machines are named if there are several.
+    The name is shortened last. `short` has the part of each id to show. Machines are named if there are several.
     """
     cells = [_cells(row, short, now_ms, home) for row in rows]
     if width < CARDS:
-        return "\n".join(line for each in cells for line in _card(each, width))
+        return _cards(cells, width)
     several = len({row.machine for row in rows}) > 1 or any(row.number is None for row in rows)
     names = [name for name in HEADER if several or name != "machine"]
-    widths = {name: _width(cells, name) for name in names}
+    shown = [dict(each) for each in cells]
+    widths = {name: _width(shown, name) for name in names}
     for column, most, room in STEPS:
         if _total([widths[name] for name in names], room) <= width or column not in names:
             continue
         if not most:
             names.remove(column)
             continue
-        for each in cells:
+        for each in shown:
             each[column] = (_tail if column == "directory" else _head)(each[column], most)
-        widths[column] = _width(cells, column)
-    lines = [names, *([each[name] for name in names] for each in cells)]
+        widths[column] = _width(shown, column)
+    if _total([widths[name] for name in names], LEAST_NAME) > width:  # long ids that differ only at their ends
+        return _cards(cells, width)
+    lines = [names, *([each[name] for name in names] for each in shown)]
     return table(lines, right={names.index(name) for name in RIGHT if name in names}, width=width)
 
 
@@ -84,12 +89,19 @@ def _total(widths: Sequence[int], room: int) -> int:
     return sum(widths[:-1]) + min(widths[-1], room) + 2 * (len(widths) - 1)
 
 
+def _cards(cells: Sequence[Mapping[str, str]], width: int) -> str:
+    return "\n".join(line for each in cells for line in _card(each, width))
+
+
 def _card(cells: Mapping[str, str], width: int) -> Iterator[str]:
     """Iterate the lines of a session on a narrow terminal."""
     active = cells["active"] if cells["active"] == "ongoing" else f"{cells['active']} ago"
     yield _cut(cells["name"] or "(no name)", width)
-    yield _cut(f"  {cells['id']}  {active}  {cells['state']}  {cells['tool']}", width)
-    yield _cut(f"  {cells['machine']}:{_tail(cells['directory'], width - len(cells['machine']) - 3)}", width)
+    first, second = f"  {cells['id']}  {active}", f"  {cells['state']}  {cells['tool']}"
+    fits = len(first) + len(second) <= width
+    yield _cut(first + second if fits else first, width)
+    start = f"{'' if fits else second}  {cells['machine']}:"
+    yield _cut(f"{start}{_tail(cells['directory'], max(width - len(start), LEAST_DIRECTORY))}", width)
 
 
 def _cut(text: str, width: int) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from sessiond.cli.listing import GONE, PROMPTS_ONLY, UNLIMITED, listing
 from sessiond.cli.lookup import check_tool, endpoint_url, opened_if_any, short_ids
-from sessiond.cli.output import columns, escape, load_config, print_json
+from sessiond.cli.output import columns, escape, load_config, note, print_json
 from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
@@ -237,11 +237,11 @@ def _print_table(rows: list[Row], spool: Spool | None, selection: Selection, arg
     short = short_ids(spool, [str(row.record.id) for row in rows])
     print(listing(rows, short, now_ms=now_ms(), width=width, home=selection.home))
     if any(row.gone for row in rows):
-        print(f"{GONE} the tool has deleted its files; sessiond has the only copy", file=sys.stderr)
+        note(f"{GONE} the tool has deleted its files; sessiond has the only copy")
     if any(row.prompts_only for row in rows):
-        print(f"{PROMPTS_ONLY} prompts only, from the tool's history: the tool has no more of it", file=sys.stderr)
+        note(f"{PROMPTS_ONLY} prompts only, from the tool's history: the tool has no more of it")
     if terminal and args.limit is None and len(rows) == NEWEST:
-        print(f"the newest {NEWEST}; `sessiond ls --limit N` or a filter shows others", file=sys.stderr)
+        note(f"the newest {NEWEST}; `sessiond ls --limit N` or a filter shows others")
 
 
 def _print_json(

@@ -24,8 +24,10 @@ __all__ = [
     "columns",
     "duration",
     "escape",
+    "hanging",
     "load_config",
     "mask_text",
+    "note",
     "print_json",
     "shorten",
     "size",
@@ -177,6 +179,17 @@ def wrapped(text: str, width: int, most: int | None = None) -> list[str]:
     kept = lines[1:most]
     rest = " ".join(words).removeprefix(" ".join(kept)).lstrip()
     return [*kept, shorten_path(rest, width)]
+
+
+def hanging(line: str, width: int) -> list[str]:
+    """Wrap a line. All lines after the first are indented by two columns, and the first one if `line` is indented."""
+    first, *more = wrapped(line, width - 2)
+    return [f"  {first}" if line.startswith("  ") else first, *(f"  {part}" for part in more)]
+
+
+def note(text: str) -> None:
+    """Print a note about the answer to stderr, wrapped to its terminal."""
+    print("\n".join(wrapped(text, columns(sys.stderr))), file=sys.stderr)
 
 
 def _words(text: str) -> list[str]:

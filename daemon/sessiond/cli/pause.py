@@ -54,7 +54,9 @@ def _duration(text: str) -> float:
     try:
         seconds = parse_duration(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f'{text} is not a duration like "30m" or "2h"') from error
+        raise argparse.ArgumentTypeError(
+            f'{text!a} is not a duration like "30m" or "2h"; a tool is named with --tool'
+        ) from error
     if seconds <= 0:
         raise argparse.ArgumentTypeError("a pause must be longer than 0 s")
     return seconds

@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
     def ready(url: str) -> None:
         if sys.stderr.isatty():
             where = "the archive on this machine" if not loaded.config.endpoint.url else url
-            print(f"sessiond is running and pushes to {where}; `sessiond status` shows its state.", file=sys.stderr)
+            from sessiond.cli.output import columns, wrapped  # a service does not load them
+
+            text = f"sessiond is running and pushes to {where}; `sessiond status` shows its state."
+            print("\n".join(wrapped(text, columns(sys.stderr))), file=sys.stderr)
             print("Press Ctrl+C to stop it. Captured sessions are kept.", file=sys.stderr)
 
     with _progress(args.environ, state_dir(loaded.config)):

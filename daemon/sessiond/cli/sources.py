@@ -160,10 +160,11 @@ def screen(
     for source in listed:
         if source.tool in absent:
             continue
-        lines = [f"{source.tool:<{LABEL}} {_summary(source, now_ms)}"]
+        labelled = [f"{source.tool:<{LABEL}} {_summary(source, now_ms)}"]
         there = [root for root in source.roots if root.how != "missing"]
         roots = source.roots if every or not there else there
-        lines += [f"  {root.how:<{LABEL - 2}} {_format_root(root, home)}" for root in roots]
+        labelled += [f"  {root.how:<{LABEL - 2}} {_format_root(root, home)}" for root in roots]
+        lines = []
         if source.unreadable:
             lines += [
                 f"  ! {line}" if not at else f"    {line}"
@@ -181,18 +182,18 @@ def screen(
             lines.append(f"  - {count(number, 'prompt')} in {tilde(path, home)} without a session: not captured")
         for trouble in source.troubles:
             lines.append(f"  ! {tilde(trouble.path, home)}: {trouble.reason}")
-        paragraphs.append("\n".join(part for line in lines for part in _wrap(escape(line), width)))
+        parts = [part for line in labelled for part in _wrap(escape(line), width, LABEL + 1)]
+        paragraphs.append("\n".join([*parts, *(part for line in lines for part in _wrap(escape(line), width, 4))]))
     if absent:
         known = wrapped(f"Supported, not found here: {', '.join(absent)}.", width)
-        paragraphs.append("\n".join(["", *known]) + "\n`sessiond sources --all` shows their directories.")
+        paragraphs.append("\n".join(["", *known, *wrapped("`sessiond sources --all` shows their directories.", width)]))
     return "\n".join(paragraphs)
 
 
-def _wrap(line: str, width: int) -> list[str]:
-    """Wrap a line. It is never shortened: in the middle of a path is the name of the file."""
+def _wrap(line: str, width: int, indent: int) -> list[str]:
+    """Wrap a line after its first `indent` characters. It is never shortened: a path would lose its file's name."""
     if len(line) <= width:
         return [line]
-    indent = len(line) - len(line.lstrip(" !"))
     first, *rest = wrapped(line[indent:], width - indent)
     return [line[:indent] + first, *(" " * indent + part for part in rest)]
 

@@ -66,20 +66,24 @@ def listing(result: Verified, width: int) -> str:
     for problem in result.problems[:SHOWN]:
         where = problem.session[:8] if problem.session else ""
         text = escape(" ".join(filter(None, (where, problem.tool, problem.what))))
-        first, *more = wrapped(text, width - 2, 2)
+        first, *more = wrapped(text, width - 2)
         lines += [f"! {first}", *(f"  {line}" for line in more)]
     if len(result.problems) > SHOWN:
         lines.append(f"  {len(result.problems) - SHOWN} more: sessiond verify --json")
     if result.repaired:
         lines.append(f"{count(result.repaired, 'problem')} repaired")
     if not result.records:
-        lines.append("The token may not read: only transcripts were compared, not the sessions' records.")
+        lines += wrapped(
+            "The token may not read: only transcripts were compared, not the sessions' records.",
+            width,
+        )
     sessions, not_kept = sum(each.sessions for each in result.tools), sum(each.not_kept for each in result.tools)
     if not_kept:
-        lines.append(f"not kept: {count(not_kept, 'session')}, which the endpoint let go after its time")
+        lines += wrapped(f"not kept: {count(not_kept, 'session')}, which the endpoint let go after its time", width)
     given_up = sum(each.given_up for each in result.tools)
     if given_up:
-        lines.append(f"given up: {count(given_up, 'session')}, of which the endpoint lacks what you dropped")
+        text = f"given up: {count(given_up, 'session')}, of which the endpoint lacks what you dropped"
+        lines += wrapped(text, width)
     if by_length := sum(each.by_length for each in result.tools):
         lines += wrapped(
             f"{count(by_length, 'stream')} {'was' if by_length == 1 else 'were'} compared by length only, as no digest"
@@ -90,5 +94,6 @@ def listing(result: Verified, width: int) -> str:
         kept = sessions - not_kept - given_up
         lines.append(f"everything {'else ' if not_kept or given_up else ''}is safe: {count(kept, 'session')}")
     else:
-        lines.append(f"{count(len(result.problems), 'problem')}; `sessiond verify --repair` captures and pushes again")
+        text = f"{count(len(result.problems), 'problem')}; `sessiond verify --repair` captures and pushes again"
+        lines += wrapped(text, width)
     return "\n".join(lines)

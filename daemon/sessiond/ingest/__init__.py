@@ -52,7 +52,7 @@ def ingest(context: IngestContext, location: Location, turn: Turn = ONCE) -> Out
     except ReadError as error:
         return note_trouble(context, location, known, error)
     except OSError as error:
-        return note_trouble(context, location, known, ReadError(f"not read: {error.strerror}"))
+        return note_trouble(context, location, known, ReadError(str(error.strerror)))
 
 
 def _capture(snapshot: FileSnapshot, unit: OpenUnit) -> Outcome:

@@ -122,7 +122,7 @@ def _read_dormant(context: IngestContext, stream: StreamState, file: FileState, 
     except (ReadError, Torn, *DAMAGED) as error:
         return Outcome(trouble=str(error))
     except OSError as error:
-        return Outcome(trouble=f"not read: {error.strerror}")
+        return Outcome(trouble=str(error.strerror))
     return Outcome(trouble=f"it no longer has a stream {stream.name}")
 
 
@@ -156,7 +156,7 @@ def _from_pin(context: IngestContext, turn: Turn, stream: StreamState, file: Fil
     except ReadError as error:
         return Outcome(trouble=str(error))
     except OSError as error:  # for example, no disk space to decompress it
-        return Outcome(trouble=f"not read: {error.strerror}")
+        return Outcome(trouble=str(error.strerror))
     finally:
         os.close(descriptor)
 

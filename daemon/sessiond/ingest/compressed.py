@@ -66,7 +66,7 @@ def decompress_file(descriptor: int, directory: str, largest: int = MAX_DECOMPRE
     disk = os.statvfs(directory)
     limit = min(largest, disk.f_bavail * disk.f_frsize // 2)
     if zstd.declared(os.pread(descriptor, zstd.HEAD, 0)) > limit:
-        raise ReadError(f"not read: it decompresses to more than {limit} bytes")
+        raise ReadError(f"it decompresses to more than {limit} bytes")
     with tempfile.TemporaryFile(dir=directory) as plain:
         source = os.fdopen(os.dup(descriptor), "rb")
         with source:
@@ -74,7 +74,7 @@ def decompress_file(descriptor: int, directory: str, largest: int = MAX_DECOMPRE
                 for block in zstd.decompress_stream(iter(lambda: source.read(CHUNK), b""), limit):
                     plain.write(block)
             except zstd.Oversized as error:
-                raise ReadError(f"not read: it decompresses to more than {limit} bytes") from error
+                raise ReadError(f"it decompresses to more than {limit} bytes") from error
             except zstd.Undecodable as error:
                 raise Torn(f"the file can't be decompressed: {error}") from error
         plain.flush()

@@ -243,9 +243,9 @@ class DatabaseUnit:
         self._database: Database | None = None
 
     def sessions(self, marks: Mapping[str, str] = MappingProxyType({}), *, thorough: bool = True) -> SessionList:
-        """List its sessions, as far as its list can be read.
+        """List its sessions, as far as its list can be read. Raises: Torn; ReadError if none can be read.
 
-        `marks` are the watermarks of the last scan. `thorough`: every row may be read. Raises: Torn; ReadError: none.
+        `marks` are the watermarks of the last scan. `thorough`: every row may be read.
         """
         assert self._database is None
         self._database = open_database(self._location.path, marks, thorough=thorough)
@@ -260,7 +260,7 @@ class DatabaseUnit:
                 for native_id in set(surviving_ids(self._database, table, column)) - found.marks.keys():
                     found.add(native_id, UNREADABLE)
             if not found.marks:
-                raise ReadError(f"it can't be read: {error}") from error
+                raise error if isinstance(error, ReadError) else ReadError(f"it can't be parsed: {error}") from error
             found.troubles.append(f"the list of its sessions can't be read to its end: {error}")
             return found._replace(complete=False)
         return found

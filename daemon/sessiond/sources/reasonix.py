@@ -203,7 +203,7 @@ def _frames(content: bytes) -> Iterator[dict[str, Any]]:
                 return
             total += size
             if total > TOTAL_LIMIT:
-                raise ReadError(f"not read: it has more than {TOTAL_LIMIT >> 20} MiB when it is unpacked")
+                raise ReadError(f"it has more than {TOTAL_LIMIT >> 20} MiB when it is unpacked")
             try:
                 yield parse(OBJECT, zstd.decompress(content[start : start + packed], size))
             except (zstd.Undecodable, ValueError):

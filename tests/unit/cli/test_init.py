@@ -92,6 +92,19 @@ def test_a_tool_of_which_only_the_history_is_left_is_shown(tmp_path: Path, capsy
     assert [line.split()[-6] for line in shown.splitlines() if line.startswith("codex ")] == ["-"]
 
 
+def test_on_a_narrow_terminal_the_table_says_what_is_deleted(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["init", "--yes", "--no-service"], own_files(home)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:3])) <= 50
+    assert lines[0].endswith("  deleted by the tool")
+    assert "  after 30 days" in lines[1]
+    assert "…" not in "".join(lines[:3])
+
+
 def test_settings_of_the_tools_are_read_with_their_comments(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import state
-from sessiond.cli import ls, main
+from sessiond.cli import ls, main, sources
 from sessiond.cli.listing import listing
 from sessiond.cli.output import wrapped
 from sessiond.privacy import Masking, Terms
@@ -21,6 +21,7 @@ from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.health import CaptureHealth, RootHealth, write
 from sessiond.spool.safety import State
+from sessiond.spool.stats import ToolCount
 from sessiond.text import visible
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -411,6 +412,21 @@ def test_sources_never_shortens_the_path_of_a_file(harness: DaemonHarness, capsy
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     assert f"~/{folder}/{SESSION}.jsonl" in "".join(line.strip(" !") for line in text.splitlines())
+
+
+def test_sources_keeps_its_columns_on_a_narrow_terminal() -> None:
+    count = ToolCount(tool="codex", sessions=7, active_ms=0)
+    roots = [RootHealth(tool="codex", path="/home/dev/.codex/sessions", how="watched")]
+    codex = sources.SourceStatus(
+        tool="codex", enabled=True, seen=True, files=7, count=count, roots=roots, troubles=[], unnamed={"/h/x": 1}
+    )
+    assert sources.screen([codex], now_ms=0, width=50, home="/home/dev").splitlines() == [
+        "codex        7 sessions in 7 files, 0 ongoing,",
+        "             last active just now",
+        "  watched    ~/.codex/sessions",
+        "  - 1 prompt in /h/x without a session: not",
+        "    captured",
+    ]
 
 
 def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:

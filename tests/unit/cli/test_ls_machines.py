@@ -359,3 +359,13 @@ def test_on_a_narrow_terminal_a_session_is_a_card() -> None:
         "  00000000  9 h ago  safe  claude-code",
         "  b:~/src/a-project-with-a-name",
     ]
+
+
+@pytest.mark.parametrize("width", [50, 60])
+def test_long_ids_are_whole_on_a_narrow_terminal(width: int) -> None:
+    """Where a table does not fit, the sessions are cards; neither their ids nor their times are cut."""
+    rows = [row("desktop", "Fix the flaky test of the scheduler"), row("desktop", "x")]
+    short = {str(each.record.id): str(each.record.id) for each in rows}
+    lines = listing(rows, short, now_ms=9 * HOUR, width=width, home="/home/dev").splitlines()
+    assert lines[1] == f"  {rows[0].record.id}  9 h ago"
+    assert max(map(len, lines)) <= width

@@ -18,6 +18,7 @@ from sessiond.cli import COMMANDS, help_text, main, output
 from sessiond.device import identify
 from support.program import SOURCE
 from support.rules_cache import put_rules
+from support.terminal import Terminal
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -74,6 +75,16 @@ def test_the_help_lists_every_command_within_80_columns(capsys: pytest.CaptureFi
     for name, line in COMMANDS.items():
         assert any(row.split(maxsplit=1) == [name, line] for row in text.splitlines())
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_help_wraps_between_words_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 50
+    assert "  status       show the state of the daemon,\n               sessions and endpoint\n" in text
 
 
 def test_no_command_is_a_usage_error_that_helps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,3 +259,16 @@ def test_a_table_fits_its_width_and_keeps_both_ends_of_a_path() -> None:
     assert "…" in row
     assert row.endswith("deep/sessions")
     assert output.table([]) == ""
+
+
+def test_an_error_wraps_between_words_on_a_terminal(tmp_path: Path) -> None:
+    """The message and the hint stay apart, and no word is cut at the edge."""
+    words = ["config", "set", "endpoint.url", "http://sync.example.org"]
+    with Terminal(words, {"HOME": str(tmp_path)}, columns=60) as terminal:
+        assert terminal.end() == 78
+        assert terminal.text.splitlines() == [
+            "sessiond: endpoint.url: plain http to sync.example.org",
+            "  would send the token and all transcripts unencrypted",
+            '  use "https://sync.example.org", or set',
+            "  endpoint.allow_insecure_http = true on a network you trust",
+        ]

@@ -247,9 +247,8 @@ def test_the_first_start_in_a_terminal_draws_a_bar(harness: DaemonHarness) -> No
         == 1
     )
     others = [line for line in seen if line not in bars]
-    assert all(line.startswith(("2", "4 sessions", "sessiond is running", "Press Ctrl+C", "^C")) for line in others), (
-        others
-    )
+    told = ("2", "4 sessions", "sessiond is running", "shows its state.", "Press Ctrl+C", "^C")
+    assert all(line.startswith(told) for line in others), others
 
 
 def test_sync_draws_it_too_and_ends_with_its_answer(harness: DaemonHarness) -> None:
