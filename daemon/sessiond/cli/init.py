@@ -142,7 +142,7 @@ def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Lo
 
 
 def _test(loaded: Loaded, environ: dict[str, str]) -> None:
-    """Test the endpoint with the token. Raises: EndpointError, ConfigError."""
+    """Test the endpoint with the token, or without one. Raises: EndpointError, ConfigError."""
     from sessiond.config import read_token
     from sessiond.endpoint.client import Client
 
@@ -156,10 +156,15 @@ def _test(loaded: Loaded, environ: dict[str, str]) -> None:
         endpoint.url, reveal, device_id=uuid.uuid4(), timeout=endpoint.timeout, ca_file=endpoint.ca_file or None
     )
     try:
-        about = client.about()
+        about = client.check()
+    except Refused as error:
+        if token is None:
+            error.hint = "give it a token: --token-file FILE, or --invite CODE with the code of an invitation"
+        raise
     finally:
         client.close()
-    print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and accepts the token")
+    accepted = "accepts the token" if token else "needs no token"
+    print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and {accepted}")
 
 
 def _new_token_file(file: str) -> str:

@@ -75,7 +75,7 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
         return
     began = time.monotonic()
     try:
-        about = client.about()
+        about = client.check()
     except Refused as error:
         fix = error.hint or "write a valid token to endpoint.token_file"
         yield Finding(check="token", severity=Severity.ERROR, what=str(error), fix=fix)
@@ -87,7 +87,8 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     finally:
         client.close()
     milliseconds = (time.monotonic() - began) * 1000
-    what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and accepts the token"
+    accepted = "accepts the token" if token else "needs no token"
+    what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and {accepted}"
     yield Finding(check="endpoint", severity=Severity.OK, what=what)
     if client.server_time is not None:
         skew = now_ms() / 1000 - client.server_time

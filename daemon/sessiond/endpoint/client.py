@@ -85,6 +85,17 @@ class Client:
             )
         return about
 
+    def check(self) -> wire.About:
+        """Return the same as `about`, if the endpoint accepts requests with this token, or without one.
+
+        `GET /v1` needs no token. So without one, a request that may need it is made as well.
+        Raises: EndpointError; Refused if the token is wrong or missing.
+        """
+        about = self.about()
+        if not self._token:
+            self.offsets("check", [])
+        return about
+
     def enrol(self, code: str, machine_id: str) -> EnrolAnswer:
         """Return a token for this device, with the code of an invitation. Raises: EndpointError."""
         request = EnrolRequest(code=code, device_id=self._device_id, machine_id=machine_id)

@@ -108,6 +108,16 @@ def test_the_step_on_the_way_to_the_endpoint_is_named(
     assert found[check]["fix"]
 
 
+def test_a_missing_token_is_a_problem_where_the_endpoint_needs_one(home: Home, endpoint: Running) -> None:
+    """`GET /v1` answers without a token, but each push is refused."""
+    home.configure(endpoint.url)
+    settings = home.config.read_text()
+    home.config.write_text(settings.replace(f'token_file = "{home.token}"\n', ""))
+    code, found = home.doctor()
+    assert (code, found["token"]["severity"]) == (4, "error"), found
+    assert "a bearer token is needed" in found["token"]["what"]
+
+
 def test_sessions_that_claude_code_will_delete_are_reported(home: Home, endpoint: Running) -> None:
     home.configure(endpoint.url)
     folder = home.base / ".claude/projects/-x"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sessiond import exit_codes
 from sessiond.cleanup import DAY_MS, due_before, find_retention
 from sessiond.cli import main
 from sessiond.config import Config, load
@@ -170,6 +171,19 @@ def test_flags_are_enough_and_an_endpoint_is_tested_first(
     assert main(words, environ) == 1
     assert main(["init", "--yes", "--no-service"], environ) == 0
     assert config.read_text() == text
+
+
+def test_an_endpoint_that_needs_a_token_is_not_configured_without_one(
+    home: Path, endpoint: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`GET /v1` answers without a token, but each push would be refused."""
+    config = home / ".config/sessiond/config.toml"
+    environ = {"HOME": str(home), "SESSIOND_CONFIG": str(config)}
+    assert main(["init", "--endpoint", endpoint.url, "--yes", "--no-service"], environ) == exit_codes.REFUSED
+    shown = capsys.readouterr()
+    assert "a bearer token is needed\n  give it a token: --token-file FILE, or --invite CODE" in shown.err
+    assert "accepts" not in shown.out
+    assert not config.exists()
 
 
 def test_an_invitation_gives_this_machine_a_token(

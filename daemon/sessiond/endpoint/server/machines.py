@@ -74,7 +74,7 @@ def adopt(store: Store, machine: str, user: str = DEFAULT_USER) -> Machine:
         if row is None:
             raise NotFound(
                 f"no device of user {user} pushed as {machine}",
-                hint="the device's problem names the machine id; --user names another user",
+                hint="`sessiond queue` on that device shows the machine id; --user names another user",
             )
         audit.record(db, audit.operator(), "machine.adopt", machine, f"user {user}, from device {row[0]}")
     return Machine(user=user, machine=machine, device=row[0], open=True)
