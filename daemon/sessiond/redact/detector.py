@@ -31,7 +31,7 @@ PRIVATE_KEY = "private-key"
 FLOOD = -2
 """The rank of a span that is a window with too many places, before all others."""
 COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS, ENCODED, TABLES = range(7)
-"""What divides or hides a secret: the triggers behind those of the rules and of Base64."""
+"""Triggers of what divides or hides a secret. Their numbers follow those of the rules and of Base64."""
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded Base64
 
 

@@ -38,7 +38,7 @@ _MOST_ROWS, _MOST_BYTES = 400, 1 << 16
 
 
 Pair = tuple[tuple[int, int], tuple[int, int]]
-"""The place of a name and that of a value which it has."""
+"""Start and end of a name, and of a value below it."""
 
 
 def columns_of_secrets(data: bytes, marks: Iterable[int], spend: Callable[[int], None]) -> Iterator[View]:
@@ -79,7 +79,7 @@ def _read_rows(data: bytes, position: int, pairs: list[Pair], spend: Callable[[i
         return end
     line = _plain(data[follow.end() : line_end(data, follow.end())])
     cells = _heads(head, line, sign, (0, *openings(plain(data[low:end]))))
-    # Counted from the end of a line: decoration before the first cell may look like one.
+    # Cells are counted from the end of a line, because decoration before the first one may look like a cell.
     names = [
         (number - len(cells), (low + start, low + stop))
         for number, (start, stop) in enumerate(cells)
@@ -105,7 +105,10 @@ def _read_rows(data: bytes, position: int, pairs: list[Pair], spend: Callable[[i
 
 
 def _heads(head: bytes, line: bytes, sign: bytes, begins: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return the places of the cells of a header that is a line, or the first line of a JSON string; `line` follows."""
+    """Return start and end of each cell of a header, or [] if `head` has none. `line` is the line below it.
+
+    `begins`: where a header may begin, at the start of the line or of a JSON string in it.
+    """
     for begin in begins:
         cells = _split(head, sign, begin + _first(line, head[begin:]))
         whole = bool(cells) and not head[cells[-1][1] :].strip(b' "' + sign)
@@ -122,12 +125,15 @@ def _plain(line: bytes) -> bytes:
 
 
 def _first(before: bytes, line: bytes) -> int:
-    """Return where the first cell of a line begins: its quote is no decoration, although the line before has it too."""
+    """Return where the first cell of a line begins: after the decoration that the line before has too.
+
+    A quote or a space at its end belongs to the cell.
+    """
     return len(line[: prefix_length(before, line)].rstrip(b' "'))
 
 
 def _split(line: bytes, sign: bytes, start: int) -> list[tuple[int, int]]:
-    """Return the places of the cells of a line, without their quotes and spaces."""
+    """Return start and end of each cell of a line, without its quotes and spaces."""
     cells: list[tuple[int, int]] = []
     match = _CELLS[sign].match
     while start < len(line) and (found := match(line, start)) is not None and found.end() > start:

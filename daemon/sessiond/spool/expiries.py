@@ -44,10 +44,9 @@ class Expiries(DeadLetters):
         self._park_segments(session, ONLY_HERE)
 
     def refused_among(self, sessions: Collection[str]) -> tuple[set[str], dict[str, bool]]:
-        """Return those of some sessions that were erased, and those that the endpoint let go.
+        """Return which of these sessions were erased; and which the endpoint let go, with whether they changed since.
 
-        Of the latter: whether each has a revision to push. There are at most as many as a batch has items. Each push
-        asks, as other processes may have stored it, so it is one query.
+        The sessions are those of one batch. Other processes may store such states, so each push asks, with one query.
         """
         if not sessions:
             return set(), {}
@@ -73,7 +72,7 @@ class Expiries(DeadLetters):
         )
 
     def offer_expired(self, sessions: Collection[str] | None = None) -> None:
-        """Push the records of these sessions, or all, that the endpoint let go: it may keep them now."""
+        """Push the records of sessions again that the endpoint let go, as it may keep them now. None: of all."""
         if sessions is None:
             self._db.execute("UPDATE session SET pushed = 0 WHERE expired_ms > 0")
             return

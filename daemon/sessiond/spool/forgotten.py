@@ -108,7 +108,7 @@ class Forgotten:
         return removed > 0
 
     def expire(self, now_ms: int) -> int:
-        """Have what was kept for long enough erased; return the number of sessions."""
+        """End the keeping of bytes whose time is over, so that they are erased; return the number of sessions."""
         return self._db.execute(
             "UPDATE forgotten SET kept_until_ms = NULL WHERE kept_until_ms <= ?", (now_ms,)
         ).rowcount
@@ -157,9 +157,9 @@ class Forgotten:
         self._db.execute("UPDATE forgotten SET listed = 0")
 
     def order_unlisted(self, *, archive: bool) -> None:
-        """Have erased once more what the endpoint (or the built-in archive) confirmed to have erased but does not list.
+        """Order the erasures again that the endpoint (or the built-in archive) has confirmed and does not list.
 
-        Its list was read whole. What only an endpoint says was erased is not ordered.
+        Its list was read to the end. Erasures that this machine learned from the endpoint are not ordered.
         """
         column = _confirmed(archive=archive)
         self._db.execute(

@@ -24,10 +24,10 @@ def learn_forgotten(
     """Store tombstones of captured sessions that the endpoint has erased; return how many are new.
 
     A push of such a session is answered `forgotten`. But a spool that was restored from a backup may have nothing to
-    push of it, and would count it as safe. So would any spool a session of this machine that the endpoint let go.
+    push of it, and would count it as safe. The same is true, in any spool, of a session that the endpoint let go.
 
     What this machine had erased there is listed too. If it is not, the endpoint was restored from an older copy, and
-    has to erase it once more. An endpoint that has grown since does not notice that a position was of its later self.
+    has to erase it once more. If it has stored more since, it takes a position from before the restore for its own.
     So the list is read from its beginning once a day.
 
     Raises: EndpointError.

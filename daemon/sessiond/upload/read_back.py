@@ -28,9 +28,9 @@ from sessiond.upload.confirm import ATTEMPTS, count_equal
 from sessiond.upload.context import UploadContext
 
 CURSOR = "verification.cursor"
-"""Meta key: the last stream that was compared, or else the offset up to which it was; and the number of the round."""
+"""Meta key: the stream that was compared last, the offset up to which it was (0: its end), and the round's number."""
 DAYS = 30
-"""Days in which everything is read once, if no digest is known and neither bound of a day's part applies."""
+"""Days in which everything is read once if no digest is known, unless a bound of a day's part applies."""
 LEAST, MOST = 16 << 20, 256 << 20
 """Bytes of a day's part: at least, and at most."""
 REQUEST = 16 << 10
@@ -38,8 +38,8 @@ REQUEST = 16 << 10
 ROUNDS = 8
 """Rounds in one of which a stream is read although its digest is known."""
 DIGEST = 1 << 10
-"""Bytes that a stream counts for at least whose digest alone is compared; else an eighth of its length, which is about
-what a digest costs an endpoint that has kept none."""
+"""The least number of bytes that a stream counts for if only its digest is compared. Longer ones count for an eighth of
+their length, which is about what computing the digest costs an endpoint."""
 GROUP = 100
 """Streams whose digests are asked for together."""
 
@@ -176,7 +176,7 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _next_part(spool: Spool, place: _Place, budget: int) -> _Part | None:
-    """Return what comes after a place: a stream that was compared completely, or one and the offset in it."""
+    """Return the part after a place: the rest of its stream, or the next stream. None: it was the last one."""
     number, offset = place.stream, place.offset
     confirmations = Confirmations(spool.connection)
     with spool.reading():
@@ -198,7 +198,7 @@ def _next_part(spool: Spool, place: _Place, budget: int) -> _Part | None:
 
 
 def _compare(context: UploadContext, part: _Part) -> Iterator[int]:
-    """Read a part; yield after each request up to where it is equal, the last time finally."""
+    """Read a part; yield after each request the offset up to which it is equal. The last one is the result."""
     claim, most = part.claim, part.start
     client, machine_id = context.reader, context.machine_id
     session = UUID(claim.session)

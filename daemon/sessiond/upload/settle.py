@@ -20,7 +20,7 @@ class Outcome(Enum):
 
     PARKED = auto()
     HEALED = auto()
-    """The endpoint has another position. It is asked for it, or the next read of the file reconciles the two."""
+    """The endpoint has another position. The next read of the file reconciles the two. It may be asked for first."""
     FULL = auto()
     """The endpoint's quota is used up: the item stays in the outbox."""
     POSTPONED = auto()
@@ -129,7 +129,7 @@ def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.S
 def _keep_digest(context: UploadContext, item: Segment, result: wire.Result) -> None:
     """Store the digest of the stream up to the end of a segment that the endpoint has.
 
-    Of a duplicate it was not compared: it is when the endpoint states its position.
+    The endpoint compares no digest for a duplicate. So its position is asked for, and the digests are compared then.
     """
     context.disputed.discard(item.stream_id)
     context.stream_digests.acknowledge(item)
@@ -168,7 +168,7 @@ def _expire(context: UploadContext, item: Item) -> Outcome:
 
 
 def _revive(context: UploadContext, item: Item, expired: dict[str, bool] | None) -> bool:
-    """Note that the endpoint keeps a session again that it let go, and stored an item of it; return whether it did."""
+    """Return whether the endpoint had let the session of a stored item go, and note that it keeps the session again."""
     if not expired or expired.pop(session_of(item), None) is None:
         return False
     context.spool.outbox.revive(session_of(item), record=isinstance(item, SessionState))
@@ -214,10 +214,11 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
 
 
 def _follow(context: UploadContext, item: Segment, problem: wire.Problem) -> None:
-    """Ask for the position that the endpoint states; store the stated one if an answer states it once more.
+    """Ask for the endpoint's position in a stream; if the next push is refused too, store what that answer states.
 
-    If the tool has cut or deleted its file meanwhile, bytes would be given up because of a position that a faulty
-    answer made up. But an endpoint that refuses a push by another position than it reports must not keep us asking.
+    A single answer is not believed. It may be faulty, and if the tool has cut or deleted its file meanwhile, bytes
+    would be given up for it. But an endpoint that refuses pushes by another position than it reports must not keep us
+    asking.
     """
     if item.stream_id in context.disputed:
         context.disputed.remove(item.stream_id)

@@ -64,7 +64,7 @@ def compare(
     """
     result = Comparison()
     with spool.reading():
-        # Before the endpoint is asked: then whatever is pushed meanwhile, it has at least this.
+        # They are read before the endpoint is asked, which then has at least this, whatever is pushed meanwhile.
         claims = list(Claims(spool.connection).claims(tool, sessions))
     try:
         for page, expired in _list(client, machine_id):
@@ -97,7 +97,8 @@ def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | N
     """Store the result for `status`, and with `repair` have what the endpoint lacks pushed again, in one transaction.
 
     `now_ms` is None if not all sessions were compared: then there is no result to store.
-    The endpoint's word costs nothing but that: its position in these streams is asked for, and compared with the files.
+    Nothing is deleted or changed because of what the endpoint says: its position in these streams is asked for, and
+    compared with the files.
     """
     claims = Claims(spool.connection)
     with spool.transaction():

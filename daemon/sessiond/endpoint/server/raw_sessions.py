@@ -1,4 +1,4 @@
-"""Sessions as lists answer them: what is stored as JSON is copied, and not decoded and encoded again."""
+"""Sessions in the answers of lists. Stored JSON is copied into them, without being decoded and encoded again."""
 
 from __future__ import annotations
 
