@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         reported = error if isinstance(error, SessiondError) else shortage(error)
         if reported is None:
             raise
-        _print_error(reported)
+        print_error(reported)
         return reported.exit_code
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except OSError as error:  # a full disk behind a redirection, a directory that was removed
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""
-        _print_error(SessiondError(f"{where}{(error.strerror or str(error)).lower()}"))
+        print_error(SessiondError(f"{where}{(error.strerror or str(error)).lower()}"))
         return SessiondError.exit_code
     except SystemExit as end:  # argparse has printed an error, or the help
         return end.code if isinstance(end.code, int) else exit_codes.USAGE
@@ -289,7 +289,8 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _print_error(error: SessiondError) -> None:
+def print_error(error: SessiondError) -> None:
+    """Print an error and its hint to stderr, wrapped to its terminal."""
     lines = [*f"sessiond: {error}".splitlines(), *(f"  {line}" for line in (error.hint or "").splitlines())]
     if sys.stderr.isatty():
         from sessiond.cli.output import columns, hanging

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from sessiond.cli import editing
+from sessiond.cli import editing, print_error
 from sessiond.cli.output import WIDTH, escape, load_config, print_json, warn
 from sessiond.cli.parsers import add_action
-from sessiond.config import Loaded, check_trust, load, read_token, state_dir, token_origin
+from sessiond.config import Loaded, check_trust, load_valid, read_token, state_dir, token_origin
 from sessiond.directories import config_file
 from sessiond.errors import ConfigError
 
@@ -44,17 +44,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    try:
-        loaded = load(args.config, args.environ, tools=known_tools())
-        token = read_token(loaded.config, args.environ)
-        _check_redaction(loaded, args.environ)
-        check_trust(loaded.config)
-    except ConfigError as error:
-        if not args.json:
-            raise
-        position = {"file": error.file, "line": error.line, "key": error.key}
-        print_json({"ok": False, "error": {"message": error.message, "hint": error.hint, **position}})
-        return error.exit_code
+    loaded = load_valid(args.config, args.environ, tools=known_tools())
+    problems, token = list(loaded.problems), None
+    if not problems:
+        try:
+            token = read_token(loaded.config, args.environ)
+            _check_redaction(loaded, args.environ)
+            check_trust(loaded.config)
+        except ConfigError as error:
+            problems = [error]
+    if problems and args.json:
+        errors = [_as_json(problem) for problem in problems]
+        print_json({"ok": False, "error": errors[0], "errors": errors})
+    elif problems:
+        for problem in problems:
+            print_error(problem)
+    if problems:
+        return problems[0].exit_code
     if args.json:
         answer = {"ok": True, "files": loaded.files, "warnings": loaded.warnings, "token": token is not None}
         print_json(answer)
@@ -66,6 +72,11 @@ def _check(args: argparse.Namespace) -> int:
     if not loaded.files:
         print("OK: no configuration file, all values are defaults")
     return 0
+
+
+def _as_json(problem: ConfigError) -> dict[str, Any]:
+    position = {"file": problem.file, "line": problem.line, "key": problem.key}
+    return {"message": problem.message, "hint": problem.hint, **position}
 
 
 def _check_redaction(loaded: Loaded, environ: Mapping[str, str]) -> None:

@@ -189,6 +189,20 @@ def test_config_check_gives_programs_the_place(tmp_path: Path, capsys: pytest.Ca
     assert error["hint"] == 'did you mean "rescan"?'
 
 
+def test_config_check_reports_all_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other commands name the first one, and refer to `config check` for the others."""
+    file = tmp_path / "config.toml"
+    file.write_text('rescn = 5\nidle_after = "soon"\n')
+    assert main(["config", "check", "--config", str(file)], {}) == 78
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f'sessiond: {file}:1: rescn: unknown key\n  did you mean "rescan"?\n' in captured.err
+    assert f"sessiond: {file}:2: idle_after: expected seconds" in captured.err
+    assert main(["config", "check", "--json", "--config", str(file)], {}) == 78
+    answer = json.loads(capsys.readouterr().out)
+    assert [error["key"] for error in answer["errors"]] == ["rescn", "idle_after"]
+
+
 def test_config_show_is_toml_with_the_origin_of_each_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What it prints can be saved as a config that means the same; the token is never in it."""
     file = tmp_path / "config.toml"
