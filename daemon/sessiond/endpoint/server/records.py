@@ -26,6 +26,7 @@ from sessiond.endpoint.wire import (
     MAX_GENERATION,
     MAX_NUMBER,
     RECORDS,
+    Count,
     PushSession,
     StoredSession,
     StoredStream,
@@ -38,6 +39,7 @@ Row = tuple[Any, ...]
 Held = list[list[StreamLength]]
 """The current generation and length of each stream of several sessions."""
 T = TypeVar("T")
+_NULL = msgspec.Raw(b"null")
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,24 @@ class _Length(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     generation: int
     length: int
+
+
+class RawSession(msgspec.Struct, kw_only=True, gc=False):
+    """What lists answer of a session, encoded like `wire.StoredSession`. Decoded as far as an answer changes it.
+
+    `revision` and `held` are not in what is stored.
+    """
+
+    record: msgspec.Raw
+    revision: int = 0
+    device_id: str | None
+    parent: msgspec.Raw
+    title: msgspec.Raw
+    gone_at: Count | None
+    streams: list[StreamLength]
+    held: list[StreamLength] = []
+    prompts_only: bool = False
+    continues: msgspec.Raw = _NULL
 
 
 class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +250,26 @@ def stored_session(view: View, held: list[StreamLength], row: Row) -> StoredSess
         prompts_only=fields.prompts_only,
         continues=fields.continues,
     )
+
+
+def raw_session(stored: StoredSession) -> RawSession:
+    """Return a session as lists answer it, from one that was decoded as a whole."""
+    return RawSession(
+        record=_raw(stored.record),
+        revision=stored.revision,
+        device_id=None if stored.device_id is None else str(stored.device_id),
+        parent=_raw(stored.parent),
+        title=_raw(stored.title),
+        gone_at=stored.gone_at,
+        streams=stored.streams,
+        held=stored.held,
+        prompts_only=stored.prompts_only,
+        continues=_raw(stored.continues),
+    )
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def unix_ms(moment: datetime) -> int:
