@@ -16,7 +16,7 @@ from sessiond.ingest.stream_lookup import stream_of_projection
 from sessiond.ingest.units import DatabaseUnit, OpenUnit, StreamSource
 from sessiond.session import session_id
 from sessiond.sources.base import Kind
-from sessiond.sources.damaged import DAMAGED
+from sessiond.sources.damaged import DAMAGED, unread_reason
 from sessiond.sources.rows import UNREADABLE
 from sessiond.spool.rows import StreamState
 
@@ -92,8 +92,7 @@ def _capture_database(snapshot: FileSnapshot, unit: DatabaseUnit) -> Outcome:
             raise
         except (ReadError, *DAMAGED) as error:
             # Rule 9. Its watermark does not move, so it is tried again when the database changes.
-            reason = str(error) if isinstance(error, ReadError) else f"it can't be parsed: {error}"
-            found.troubles.append(f"session {native_id}: {reason}")
+            found.troubles.append(f"session {native_id}: {unread_reason(error)}")
     if found.complete:
         _note_missing_sessions(snapshot, marks.keys() - found.marks.keys())
     trouble = _summary(found.troubles)

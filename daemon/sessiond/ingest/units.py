@@ -29,7 +29,7 @@ from sessiond.line_ends import split_lines
 from sessiond.reader import check_regular, open_regular, read_document
 from sessiond.session import Entry
 from sessiond.sources.base import DatabaseSource, DocumentSource, Kind, Projection
-from sessiond.sources.damaged import DAMAGED, to_utf8
+from sessiond.sources.damaged import DAMAGED, to_utf8, unread_reason
 from sessiond.sources.rows import UNREADABLE, surviving_ids
 
 
@@ -260,7 +260,7 @@ class DatabaseUnit:
                 for native_id in set(surviving_ids(self._database, table, column)) - found.marks.keys():
                     found.add(native_id, UNREADABLE)
             if not found.marks:
-                raise error if isinstance(error, ReadError) else ReadError(f"it can't be parsed: {error}") from error
+                raise ReadError(unread_reason(error)) from error
             found.troubles.append(f"the list of its sessions can't be read to its end: {error}")
             return found._replace(complete=False)
         return found

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sessiond.errors import ReadError
 from sessiond.session import Entry
 from sessiond.sources.memory import Memory
 
@@ -32,6 +33,12 @@ DAMAGED = (
     ArithmeticError,
 )
 """The errors that a source may raise for a damaged record."""
+
+
+def unread_reason(error: Exception) -> str:
+    """Return why something was not read, given a ReadError or one of DAMAGED."""
+    return str(error) if isinstance(error, ReadError) else f"it can't be parsed: {error}"
+
 
 MOST_REPAIRS = 8
 """Fields of a record that are replaced. Each needs the record to be decoded again."""

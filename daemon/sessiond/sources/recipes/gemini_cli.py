@@ -118,7 +118,7 @@ def _folder(base: str, target: Target) -> str:
 
 
 def _registered(base: str, target: Target) -> dict[str, str]:
-    """Return the names of folders by their projects. Gemini begins anew if one is damaged."""
+    """Return the folder of each project in `projects.json`; nothing if Gemini would refuse the file and replace it."""
     try:
         projects = PROJECTS.decode(target.read(f"{base}/projects.json") or b"{}").projects
     except msgspec.MsgspecError:
