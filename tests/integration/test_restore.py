@@ -86,6 +86,17 @@ def test_a_dry_run_writes_nothing(
     assert not os.path.exists(f"{second.state}/restored")
 
 
+def test_a_link_to_the_project_leads_to_where_the_tool_looks(
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process sees the directory behind the link as its own, and tools name their folders after that."""
+    begin(first)
+    os.symlink(f"{second.home}/src/engine", f"{second.home}/link")
+    assert restore(second, "--directory", f"{second.home}/link") == 0
+    assert os.path.exists(restored_path(second))
+    assert f"resume    cd {second.home}/src/engine && claude" in capsys.readouterr().out
+
+
 def test_a_restored_session_is_no_copy_until_it_is_continued(first: DaemonHarness, second: DaemonHarness) -> None:
     """The second machine lists it once it has a message of its own, and counts only that one."""
     begin(first)

@@ -72,7 +72,7 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
         if asked is None:
             same = stored.record.working_directory if self.args.all else ""
             return self._known_directory(stored) or (same if os.path.isdir(same) else os.getcwd())
-        directory = os.path.abspath(os.path.expanduser(asked))
+        directory = os.path.realpath(os.path.expanduser(asked))  # as the tool will see it, whatever links lead to it
         if not os.path.isdir(directory):
             raise NotFound(
                 f"the directory {directory} does not exist", hint="make it, or name another with --directory"

@@ -55,7 +55,7 @@ def _choose(args: argparse.Namespace, listed: Iterable[StoredSession]) -> Copies
     """Ask the user to choose a session; return None if the user declines. Raises: NotFound, UsageError."""
     from sessiond.cli import UsageError
 
-    name = "" if args.all else project_name(os.path.abspath(os.path.expanduser(args.directory or os.getcwd())))
+    name = "" if args.all else project_name(os.path.realpath(os.path.expanduser(args.directory or os.getcwd())))
     found, left_out = resumable(listed, name)
     if left_out:
         text = f"not listed: {count(left_out, 'session')} of tools into which sessions can't be restored"
