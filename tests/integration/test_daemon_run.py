@@ -161,9 +161,10 @@ def test_a_paused_source_comes_back_on_time(tmp_path: Path) -> None:
     """The main thread wakes when the pause ends, not at the next check of the wall clock a minute later."""
     ended: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
     with running(tmp_path, Notifications(), pause_ms=HOUR_MS) as run:
+        before = run.config_watch
         thread = threading.Thread(target=lambda: ended.put(run.run()), daemon=True)
         thread.start()
-        until(lambda: run.config_watch.due() is None)  # the configuration was read again, as after each start
+        until(lambda: run.config_watch is not before)  # the configuration was read again, as after each start
         end_ms = time.time_ns() // 1_000_000 + 500
         paused = pause.Paused(sources={"claude-code": end_ms})
         pause.write(run.engine.resources.directory, paused)
