@@ -25,6 +25,7 @@ KINDS = {
     "Q": "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L",
     "P": _UPPER + _LOWER + _DIGITS + "!#^*+-_~",
 }
+_PLAIN = {alphabet: [letter for letter in alphabet if letter.isalnum()] for alphabet in KINDS.values()}
 _PLACE = re.compile(r"<([A-Za-z])(\d+)>")
 
 
@@ -37,6 +38,6 @@ def expand(template: str, seed: object) -> str:
 def _fill(alphabet: str, count: int, chance: random.Random) -> str:
     letters = chance.choices(alphabet, k=count)
     # Both ends are letters or digits: a key that ends in "-" would be cut by any \b, real ones or not.
-    plain = [letter for letter in alphabet if letter.isalnum()]
+    plain = _PLAIN[alphabet]
     letters[0], letters[-1] = chance.choice(plain), chance.choice(plain)
     return "".join(letters)

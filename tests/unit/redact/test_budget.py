@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
@@ -48,6 +49,18 @@ def fill(make: Callable[[int], str], size: int = SIZE) -> str:
     return "".join(parts)
 
 
+@functools.cache
+def dense(name: str) -> str:
+    """Return a megabyte of dense text."""
+    return fill(DENSE_TEXTS[name])
+
+
+@functools.cache
+def dense_records(name: str) -> bytes:
+    """Return about a megabyte of records, each with a piece of dense text."""
+    return b"".join(line(DENSE_TEXTS[name](n)) for n in range(SIZE // 80))
+
+
 def line(text: str) -> bytes:
     """Return a record with a text."""
     return json.dumps({"type": "user", "content": text}).encode() + b"\n"
@@ -80,8 +93,7 @@ def test_the_places_reported_of_a_text_are_bounded(
     name: str, in_one: bool, stars: Redactor, budgets: list[Budget]
 ) -> None:
     """The bound is a constant plus a share of the text's length. The length is kept, and JSON stays valid."""
-    make = DENSE_TEXTS[name]
-    data = line(fill(make)) if in_one else b"".join(line(make(n)) for n in range(SIZE // 80))
+    data = line(dense(name)) if in_one else dense_records(name)
     masked = stars.mask(data)
     size = len(data)
     for budget in budgets:
@@ -93,7 +105,7 @@ def test_the_places_reported_of_a_text_are_bounded(
 
 def test_most_of_a_dense_text_is_not_scanned(stars: Redactor, budgets: list[Budget]) -> None:
     """Near-misses in short records have less than the share of a budget each, but no possible secret is confirmed."""
-    near = fill(DENSE_TEXTS["near-misses"])
+    near = dense("near-misses")
     data = b"".join(line(near[at : at + 60]) for at in range(0, len(near), 60))
     everything = Budget(hits=SIZE)
     assert stars._detector is not None
@@ -118,7 +130,7 @@ def test_each_of_many_secrets_is_masked(in_one: bool, stars: Redactor) -> None:
 def test_records_beside_a_dense_one_keep_their_text(stars: Redactor) -> None:
     """Only the windows of the dense record are masked as a whole."""
     before, after = line("an ordinary text " * 10_000), line("another one " * 20_000)
-    masked = stars.mask(before + line(fill(DENSE_TEXTS["secrets"])) + after)
+    masked = stars.mask(before + line(dense("secrets")) + after)
     assert masked.data.startswith(before) and masked.data.endswith(after)
 
 
