@@ -33,6 +33,7 @@ from sessiond.endpoint.server.sqlite_schema import FILE, connect
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.errors import AlreadyRunning, StateError
 from sessiond.sqlite_files import create_private
+from support.program import Program
 
 TRIALS = int(os.environ.get("SESSIOND_TRIALS", "2"))
 BACKUP = (
@@ -148,8 +149,10 @@ def test_a_child_waits_for_the_lock_of_one_that_is_ending(tmp_path: Path) -> Non
         assert child.poll() is None
     lock.release()
     assert json.loads(child.stdout.readline())["pid"] == child.pid
-    child.communicate(timeout=30)
-    assert child.returncode == 0
+    assert child.stdin is not None
+    child.stdin.close()
+    child.stdout.close()
+    assert child.wait(30) == 0
 
 
 def test_the_lock_counts_for_the_file_that_is_there(tmp_path: Path) -> None:
@@ -287,7 +290,7 @@ class Trial:
         assert sessions(self.store) >= self.acknowledged.keys()
 
     @contextlib.contextmanager
-    def _serving(self) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
+    def _serving(self) -> Iterator[tuple[Program, str, str]]:
         with serving(self.directory) as it:
             try:
                 yield it
@@ -295,7 +298,7 @@ class Trial:
                 self.stop.set()
                 it[0].kill()
 
-    def _await_pushes(self, process: subprocess.Popen[bytes], count: int) -> None:
+    def _await_pushes(self, process: Program, count: int) -> None:
         end = time.monotonic() + 60
         while len(self.acknowledged) < count and process.poll() is None and time.monotonic() < end:
             self.stop.wait(0.005)

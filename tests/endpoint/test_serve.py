@@ -28,35 +28,23 @@ from sessiond.config.url import is_loopback
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.errors import EndpointError, StateError, WrongEndpoint
+from support.program import SOURCE, Program, run
 
-COMMAND = (
-    "import argparse, sys\n"
-    "from sessiond.cli import serve\n"
-    "from sessiond.errors import SessiondError\n"
-    "parser = argparse.ArgumentParser()\n"
-    "serve.add_arguments(parser)\n"
-    "try:\n"
-    "    sys.exit(serve.run(parser.parse_args()))\n"
-    "except SessiondError as error:\n"
-    "    print(error, file=sys.stderr)\n"
-    "    sys.exit(error.exit_code)\n"
-)
-ENVIRONMENT = os.environ | {"PYTHONPATH": "daemon"}
+ENVIRONMENT = {"PATH": os.defpath, "HOME": os.devnull}
 
 
-def serve(*arguments: str, **how: Any) -> subprocess.Popen[bytes]:
+def serve(*arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL) -> Program:
     """Start `sessiond serve` with these arguments."""
-    return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], env=ENVIRONMENT, **how)
+    return Program(["serve", *arguments], ENVIRONMENT, stdin=stdin, stdout=stdout)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `sessiond serve` to its end."""
-    line = [sys.executable, "-c", COMMAND, *arguments]
-    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=20, check=False)
+    """Run `sessiond serve` to its end; without input, as `--until-eof` sees it."""
+    return run(["serve", *arguments], ENVIRONMENT)
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
+def serving(directory: Path, *arguments: str) -> Iterator[tuple[Program, str, str]]:
     """Serve over a pipe as a daemon does; yield the process, its URL and the token."""
     token_file = directory / "token"
     options = ["--data", str(directory), "--port", "0", "--announce", "-", "--token-file", str(token_file)]
@@ -96,7 +84,13 @@ def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     data = ["--data", str(tmp_path), "--port", "0", "--until-eof", "--token-file", str(tmp_path / "token")]
     for to in (str(writing), str(tmp_path / "where")):
-        process = serve(*data, "--announce", to, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[writing])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sessiond", "serve", *data, "--announce", to],
+            env={**ENVIRONMENT, "PYTHONPATH": SOURCE},
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[writing],
+        )
         if to.isdigit():
             os.close(writing)
             with os.fdopen(reading) as file:
@@ -140,10 +134,9 @@ def test_it_asks_devices_for_an_interval_between_pushes(tmp_path: Path) -> None:
 def test_it_says_what_is_dangerous_or_missing(tmp_path: Path) -> None:
     """It refuses to serve other machines without TLS, and to start without a valid token."""
     data = ["--data", str(tmp_path), "--port", "0", "--until-eof"]
-    process = serve(*data, "--host", "0.0.0.0", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, errors = process.communicate(timeout=20)
-    assert b"warning: 0.0.0.0 without TLS" in errors
-    assert b"sessiond serve invite" in errors
+    errors = command(*data, "--host", "0.0.0.0").stderr
+    assert "warning: 0.0.0.0 without TLS" in errors
+    assert "sessiond serve invite" in errors
     assert command(*data, "--tls-cert", "nowhere.pem").returncode == 78
     with serving(tmp_path) as (_, url, _):
         taken = command("--data", str(tmp_path / "other"), "--port", url.rsplit(":", 1)[1])

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -28,7 +28,7 @@ from sessiond.endpoint.server import Running, running
 from sessiond.spool import Spool, health
 from support.empty_store import put_store
 from support.harness import claude, encode
-from support.program import SOURCE
+from support.program import SOURCE, Program, run
 from support.rules_cache import put_rules
 
 SOON = 120.0
@@ -166,7 +166,7 @@ class World:
         self.token_file = os.path.join(base, "config", "token")
         self.endpoint = endpoint
         self.proxy = proxy
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[subprocess.Popen[bytes] | Program] = []
         self.logs: list[str] = []
         self.settings = {"rescan": '"2s"'}
         self.limits = ""
@@ -203,25 +203,37 @@ class World:
         """Make the command line of sessiond."""
         return [sys.executable, "-P", "-m", "sessiond", *words, "--config", self.config]
 
-    def start(self, prefix: Sequence[str] = (), *, wait: bool = True, **environ: str) -> subprocess.Popen[bytes]:
-        """Start a daemon; wait until it says that it runs."""
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return run([*words, "--config", self.config], self.environ(), cwd=self.base)
+
+    def start(
+        self, prefix: Sequence[str] = (), *, wait: bool = True, **environ: str
+    ) -> subprocess.Popen[bytes] | Program:
+        """Start a daemon; wait until it says that it runs. With a prefix or a path it is a new interpreter."""
         log = os.path.join(self.base, f"stderr-{len(self.logs)}")
         self.logs.append(log)
         with open(log, "wb") as file:
-            daemon = subprocess.Popen(
-                [*prefix, *self.command("run")],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env=self.environ(**environ),
-                cwd=self.base,
-                start_new_session=True,
-            )
+            daemon = self._start([*prefix], file, environ)
         self.started.append(daemon)
         if wait:
             until(lambda: "daemon.started" in self.said() or daemon.poll() is not None, "daemon.started")
             assert daemon.poll() is None, self.said()
         return daemon
+
+    def _start(self, prefix: list[str], file: IO[bytes], environ: dict[str, str]) -> subprocess.Popen[bytes] | Program:
+        if not prefix and "PYTHONPATH" not in environ:
+            words = ["run", "--config", self.config]
+            return Program(words, self.environ(**environ), stdout=file, stderr=file, cwd=self.base)
+        return subprocess.Popen(
+            [*prefix, *self.command("run")],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=self.environ(**environ),
+            cwd=self.base,
+            start_new_session=True,
+        )
 
     def said(self, number: int = -1) -> str:
         """Read what a daemon wrote to stderr."""
@@ -233,7 +245,7 @@ class World:
         lines = [json.loads(line) for line in self.said(number).splitlines() if line.startswith("{") and name in line]
         return [line for line in lines if line.get("event") == name]
 
-    def stop(self, daemon: subprocess.Popen[bytes] | None = None, number: int = signal.SIGTERM) -> int:
+    def stop(self, daemon: subprocess.Popen[bytes] | Program | None = None, number: int = signal.SIGTERM) -> int:
         """End a daemon; return its exit code."""
         daemon = daemon or self.started[-1]
         daemon.send_signal(number)

@@ -17,8 +17,7 @@ def test_a_running_daemon_erases_at_once_or_when_the_endpoint_is_back(world: Wor
     world.arrives(1, 2, 3)
 
     def forget(number: int) -> subprocess.CompletedProcess[str]:
-        words = world.command("forget", session(number), "--yes")
-        return subprocess.run(words, env=world.environ(), capture_output=True, text=True, timeout=120, check=False)
+        return world.run("forget", session(number), "--yes")
 
     def held(number: int) -> bool:
         address = f"{world.endpoint.url}/v1/sessions/testbox/{session(number)}"
@@ -35,7 +34,7 @@ def test_a_running_daemon_erases_at_once_or_when_the_endpoint_is_back(world: Wor
     world.write(1, 3)
     world.write(2, 3)
     world.write(3, 3)
-    assert subprocess.run(world.command("sync"), env=world.environ(), timeout=120, check=False).returncode == 0
+    assert world.run("sync").returncode == 0
     until(lambda: not held(2), "the second erasure")
     world.arrives(3)
     assert not held(1)

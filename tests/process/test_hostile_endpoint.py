@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -247,8 +246,7 @@ def test_a_token_in_an_error_is_shown_nowhere_while_it_fails(world: World) -> No
         until(lambda status=status: str(status) in (world.health().reason or ""), f"the word of {status}")
         shown = [world.said(), repr(vars(world.health()))]
         for words in (("status",), ("status", "--json"), ("queue",), ("queue", "--json"), ("doctor", "--json")):
-            command = world.command(*words)
-            done = subprocess.run(command, env=world.environ(), capture_output=True, text=True, check=False, timeout=60)
+            done = world.run(*words)
             shown.append(done.stdout + done.stderr)
         assert f"answered {status}" in shown[2]
         assert not [text for text in shown if TOKEN[:12] in text]

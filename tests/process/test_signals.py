@@ -235,7 +235,7 @@ def test_nothing_beside_it_is_imported(world: World) -> None:
     for name in ("json", "sqlite3", "logging", "httpx", "sitecustomize"):
         Path(world.base, f"{name}.py").write_text(f"open({os.path.join(world.base, 'ran')!r}, 'w')\n")
     world.write(1, 1)
-    world.start()
+    world.start(["env"])
     world.arrives()
     assert not os.path.exists(os.path.join(world.base, "ran"))
 

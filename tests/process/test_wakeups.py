@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 
 import pytest
 from process_lab import TOKEN, Request, World, session, until
@@ -74,7 +73,7 @@ def test_another_address_is_used_without_a_rescan(slow: World) -> None:
 def test_a_pause_ends_without_a_rescan(slow: World) -> None:
     """The user's timed pause ends by the clock, not by an event."""
     started(slow)
-    subprocess.run(slow.command("pause", "1s"), env=slow.environ(), check=True, capture_output=True)
+    assert slow.run("pause", "1s").returncode == 0
     slow.write(1, 2)
     slow.arrives()
 

@@ -8,8 +8,6 @@ import pty
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +15,7 @@ from types import TracebackType
 
 import pyte
 
-from support.program import SOURCE
+from support.program import Program
 
 ROWS = 50
 """Enough for every screen of ours, so that none scrolls away."""
@@ -32,20 +30,12 @@ class Terminal:
         self._control, terminal = pty.openpty()
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sessiond", *words],
+        self.process = Program(
+            words,
+            {"PATH": os.defpath, "TERM": "xterm-256color", "LANG": "C.UTF-8", "TZ": "UTC", **environ},
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            env={
-                "PATH": os.defpath,
-                "PYTHONPATH": SOURCE,
-                "TERM": "xterm-256color",
-                "LANG": "C.UTF-8",
-                "TZ": "UTC",
-                **environ,
-            },
-            start_new_session=True,
         )
         os.close(terminal)
         self._screen = pyte.Screen(columns, rows)

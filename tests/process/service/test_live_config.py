@@ -7,7 +7,6 @@ import os
 import queue
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from sessiond.endpoint.server import Running, running
 from sessiond.errors import ConfigError
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, claude, encode
-from support.program import SOURCE
+from support.program import Program
 from support.rules_cache import put_rules
 from support.sample_tree import build
 
@@ -58,12 +57,11 @@ class Daemon:
         environ = {
             "HOME": str(self.home),
             "PATH": os.defpath,
-            "PYTHONPATH": SOURCE,
             "SESSIOND_STATE_DIR": str(self.state),
         }
         self._log = open(base / "log", "w+b")  # noqa: SIM115 - as long as the daemon
-        run = ["-m", "sessiond", "run", "--config", str(self.config)] if program is None else ["-c", program]
-        self.process = subprocess.Popen([sys.executable, *run], env=environ, stderr=self._log)
+        words = ["run", "--config", str(self.config)]
+        self.process = Program(words, environ, code=program or "", stderr=self._log)
         until(lambda: self.events("daemon.started") or self.process.poll() is not None)
         assert self.process.poll() is None
 

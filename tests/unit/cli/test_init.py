@@ -6,8 +6,6 @@ import json
 import os
 import pty
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from sessiond.config import Config, load
 from sessiond.device import identify
 from sessiond.doctor.inventory import scan_tools
 from sessiond.endpoint.server import Running, invites, running, tokens
-from support.program import SOURCE
+from support.program import Program
 
 SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
 NOW_MS = 1_790_000_000_000
@@ -229,19 +227,11 @@ def test_on_a_terminal_it_asks_and_asks_again(home: Path, endpoint: Running, tmp
     environ = {
         "HOME": str(home),
         "PATH": os.defpath,
-        "PYTHONPATH": SOURCE,
         "SESSIOND_STATE_DIR": str(tmp_path / "state"),
         "TERM": "dumb",
     }
     control, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sessiond", "init", "--no-service"],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=environ,
-        start_new_session=True,
-    )
+    process = Program(["init", "--no-service"], environ, stdin=terminal, stdout=terminal, stderr=terminal)
     os.close(terminal)
     shown = ""
     answers = [("Endpoint", "http://127.0.0.1:1"), ("Token", "x"), ("Endpoint", endpoint.url), ("Token", TOKEN)]

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from sessiond.logs.sinks import Failures, FileSink
 from support.harness import CLAUDE, SESSION, claude, encode
-from support.program import SOURCE
+from support.program import SOURCE, Program, run
 from support.rules_cache import put_rules
 from support.terminal import Terminal
 
@@ -60,9 +59,7 @@ class Follower:
     """`sessiond logs -f --json` as a process, read line by line."""
 
     def __init__(self, environ: dict[str, str], *words: str) -> None:
-        command = [sys.executable, "-m", "sessiond", "logs", "-f", "--json", *words]
-        # Without a buffer, what has been written and not yet returned is always seen by `select`.
-        self.process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, bufsize=0)
+        self.process = Program(["logs", "-f", "--json", *words], environ, stdout=subprocess.PIPE)
 
     def next(self) -> dict[str, object]:
         assert self.process.stdout
@@ -112,17 +109,16 @@ def test_a_time_in_words_or_as_it_stands(environ: dict[str, str], log: Callable[
         file.write(event(number))
 
     def shown(since: str) -> list[int]:
-        command = [sys.executable, "-m", "sessiond", "logs", "--json", "--since", since]
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        done = run(["logs", "--json", "--since", since], environ)
+        assert done.returncode == 0
         return [json.loads(line)["sessions"] for line in done.stdout.splitlines()]
 
     assert shown("2026-09-01T10:00:02Z") == [2, 3]
     assert shown("2026-09-01T12:00:02+02:00") == [2, 3]
     assert shown("5000d") == [0, 1, 2, 3]
     assert shown("1m") == []
-    command = [sys.executable, "-m", "sessiond", "logs", "--since", "1m"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "no matching events\n")
+    done = run(["logs", "--since", "1m"], environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no matching events\n")
     file.close()
 
 
@@ -138,18 +134,15 @@ def test_a_terminal_gets_local_times_and_colour(environ: dict[str, str], log: Ca
 
 
 @pytest.fixture
-def daemon(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(environ: dict[str, str]) -> Iterator[Program]:
     put_rules(environ["SESSIOND_STATE_DIR"])
-    command = [sys.executable, "-m", "sessiond", "run"]
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    process = Program(["run"], environ)
     yield process
     process.terminate()
     process.wait(30)
 
 
-def test_the_level_changes_while_it_runs(
-    environ: dict[str, str], daemon: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
+def test_the_level_changes_while_it_runs(environ: dict[str, str], daemon: Program, tmp_path: Path) -> None:
     """Events of the new level are followed from then on; the daemon is the same."""
     log = tmp_path / "state" / "log" / "sessiond.log"
     session = tmp_path / "home" / CLAUDE
@@ -157,7 +150,7 @@ def test_the_level_changes_while_it_runs(
         assert daemon.poll() is None
         select.select([], [], [], 0.05)
     follower = Follower(environ)
-    subprocess.run([sys.executable, "-m", "sessiond", "config", "set", "log.level", "debug"], env=environ, check=True)
+    assert run(["config", "set", "log.level", "debug"], environ).returncode == 0
     names: list[object] = []
     while "config.reloaded" not in names:
         names.append(follower.next()["event"])

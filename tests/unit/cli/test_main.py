@@ -17,6 +17,7 @@ from sessiond import __version__
 from sessiond.cli import COMMANDS, help_text, main, output
 from sessiond.device import identify
 from support.program import SOURCE
+from support.program import run as run_program
 from support.rules_cache import put_rules
 from support.terminal import Terminal
 
@@ -33,6 +34,8 @@ def run(tmp_path: Path) -> Run:
 
     def call(*arguments: str, stdout: int | None = subprocess.PIPE, **environ: str) -> subprocess.CompletedProcess[str]:
         env = {**own, **environ}
+        if stdout == subprocess.PIPE and not any(key.startswith(("PYTHON", "LC_")) for key in environ):
+            return run_program(arguments, env)
         command = [sys.executable, "-m", "sessiond", *arguments]
         return subprocess.run(command, env=env, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
 

@@ -7,8 +7,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +30,7 @@ from sessiond.status import read_status
 from sessiond.status.progress import Progress, measure
 from support.capture import DAY, session
 from support.harness import TOKEN, DaemonHarness, claude, daemon_harness
-from support.program import SOURCE
+from support.program import SOURCE, Program
 from support.rules_cache import put_rules
 
 MB = 1_000_000
@@ -158,7 +156,7 @@ def test_status_has_a_line_while_there_is_a_backlog(tmp_path: Path, made: Progre
 
 
 @contextmanager
-def terminal(*command: str, environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[str], str]]]:
+def terminal(*command: str, environ: dict[str, str]) -> Iterator[tuple[Program, Callable[[str], str]]]:
     """Run a command on a terminal of 80 columns; yield it, and what waits until a text was drawn."""
     ours, theirs = pty.openpty()
     import fcntl
@@ -166,9 +164,7 @@ def terminal(*command: str, environ: dict[str, str]) -> Iterator[tuple[subproces
     import termios
 
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sessiond", *command], env=environ, stdin=theirs, stdout=theirs, stderr=theirs
-    )
+    process = Program(command, environ, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     drawn = bytearray()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from sessiond.daemon.engine import SLICE_OF_FILE, EngineOptions
 from sessiond.daemon.resources import Opening
 from sessiond.spool import Spool, health
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, encode
-from support.program import SOURCE
+from support.program import SOURCE, Program
 from support.rules_cache import put_rules
 
 
@@ -148,18 +147,18 @@ def test_a_file_that_can_not_be_read_is_4_and_stops_no_other(harness: DaemonHarn
 def test_two_at_once_take_turns(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     """The second one waits for the first, and SIGUSR1 does not end it."""
     harness.write(CLAUDE, claude(SESSION, 1))
-    code = "import sys; from sessiond.cli import main; sys.exit(main(['sync']))"
-    env = {**environ(harness), "PYTHONPATH": SOURCE, "PATH": os.defpath}
-    both = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) for _ in range(2)]
-    assert [each.communicate()[0] for each in both] == [b"1 session, all acknowledged\n"] * 2
-    assert [each.returncode for each in both] == [0, 0]
+    env = {**environ(harness), "PATH": os.defpath}
+    both = [Program(["sync"], env, stdout=subprocess.PIPE) for _ in range(2)]
+    for each in both:
+        assert each.stdout is not None
+        with each.stdout:
+            assert (each.stdout.read(), each.wait(60)) == (b"1 session, all acknowledged\n", 0)
 
 
 @pytest.fixture
-def daemon(harness: DaemonHarness) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(harness: DaemonHarness) -> Iterator[Program]:
     """Run a real daemon."""
-    env = {**environ(harness, SESSIOND_RESCAN="1h"), "PYTHONPATH": SOURCE, "PATH": os.defpath}
-    process = subprocess.Popen([sys.executable, "-m", "sessiond", "run"], env=env, stderr=subprocess.DEVNULL)
+    process = Program(["run"], {**environ(harness, SESSIOND_RESCAN="1h"), "PATH": os.defpath})
     until = time.monotonic() + 30
     while health.read_capture(harness.spool).discovered is None and time.monotonic() < until:
         time.sleep(0.05)
@@ -169,7 +168,7 @@ def daemon(harness: DaemonHarness) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_running_daemon_does_it_and_is_waited_for(
-    harness: DaemonHarness, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, daemon: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its lock is respected, and everything that existed when `sync` was called is at the endpoint when it ends."""
     path = harness.write(CLAUDE, encode(claude(SESSION, 1)))
@@ -180,7 +179,7 @@ def test_a_running_daemon_does_it_and_is_waited_for(
 
 
 def test_beside_a_paused_daemon_it_says_so_and_ends(
-    harness: DaemonHarness, daemon: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+    harness: DaemonHarness, daemon: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`sync` captures everything. It does not wait for the pause to end, since nothing is pushed before."""
     assert main(["pause"], environ(harness)) == 0

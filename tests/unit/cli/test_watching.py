@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth, EndpointHealth
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
-from support.program import SOURCE
+from support.program import Program
 from support.rules_cache import put_rules
 from support.terminal import Terminal
 
@@ -88,20 +87,19 @@ def test_sigterm_gives_the_terminal_back(harness: DaemonHarness) -> None:
 
 def test_off_a_terminal_it_prints_once_for_each_change(harness: DaemonHarness, daemon: state.Lock) -> None:
     """With --json each change is one line, for programs. A growing age is no change."""
-    command = [sys.executable, "-m", "sessiond", "status", "--watch"]
-    env = environ(harness, PATH=os.defpath, PYTHONPATH=SOURCE)
-    plain = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    lines = subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, text=True)
+    env = environ(harness, PATH=os.defpath)
+    plain = Program(["status", "--watch"], env, stdout=subprocess.PIPE)
+    lines = Program(["status", "--watch", "--json"], env, stdout=subprocess.PIPE)
     assert plain.stdout and lines.stdout
     assert json.loads(lines.stdout.readline())["totals"]["captured"] == 0
-    first = "".join(iter(plain.stdout.readline, "\n"))
+    first = b"".join(iter(plain.stdout.readline, b"\n")).decode()
     assert first.startswith("sessiond      running")
     assert "\x1b" not in first
     health.write(harness.spool, EndpointHealth(url="x", archive=True, last_ack_ms=time.time_ns() // 1_000_000))
     assert json.loads(lines.stdout.readline())["endpoint"]["last_ack_ms"]
-    assert "endpoint      archive on this machine: last ack" in "".join(iter(plain.stdout.readline, "\n"))
+    assert "endpoint      archive on this machine: last ack" in b"".join(iter(plain.stdout.readline, b"\n")).decode()
     for process in (plain, lines):
         process.send_signal(signal.SIGINT)
         assert process.stdout
-        assert (process.stdout.read(), process.wait(20)) == ("", 0)
+        assert (process.stdout.read(), process.wait(20)) == (b"", 0)
         process.stdout.close()
