@@ -63,13 +63,10 @@ def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytes
     monkeypatch.setattr(sizes, "PART", 1)
     harness.write(CLAUDE, claude(SESSION, 1))
     harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1), claude(OTHER, 2))
-    harness.settle()
+    harness.scan()
     first, second = (Path(harness.home, CLAUDE.replace(SESSION, each)).stat().st_size for each in (SESSION, OTHER))
-    active = harness.spool.connection.execute("SELECT max(active_ms) FROM session").fetchone()[0]
-    harness.spool.connection.execute(
-        "UPDATE session SET active_ms = ? WHERE uuid = ?", (active - MONTH_MS - 1, SESSION)
-    )
-    harness.now_ms = active
+    for session, active in ((SESSION, harness.now_ms - MONTH_MS - 1), (OTHER, harness.now_ms)):
+        harness.spool.connection.execute("UPDATE session SET active_ms = ? WHERE uuid = ?", (active, session))
     check = PeriodicCheck(harness.uploading)
     before = len(harness.transport.requests)
     assert [check.step() for _ in range(3)] == [True, True, False]
@@ -92,19 +89,18 @@ def test_the_growth_of_each_month_is_kept(harness: DaemonHarness) -> None:
         return found
 
     path = harness.write(CLAUDE, claude(SESSION, 1))
-    harness.settle()
+    harness.scan()  # no push follows: the daemon would count by itself
     first = Path(path).stat().st_size
     assert count("2026-10-30").months == {}
     harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
-    harness.settle()
+    harness.scan()
     added = Path(path).stat().st_size - first
     assert count("2026-10-31").months == {"2026-10": added}
     other = harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
-    harness.settle()
+    harness.scan()
     grown = count("2026-11-01")
     assert grown.months == {"2026-10": added, "2026-11": Path(other).stat().st_size}
     harness.forget(OTHER)
-    harness.settle()
     assert count("2026-12-05").months == {**grown.months, "2026-12": -Path(other).stat().st_size}
     screen_ = screen(read_status(None, {"HOME": harness.home, "SESSIOND_STATE_DIR": harness.state}))
     assert f", +{Path(other).stat().st_size} B in Nov, -{Path(other).stat().st_size} B in Dec (claude-code" in screen_

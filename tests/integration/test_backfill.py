@@ -12,6 +12,7 @@ from test_databases import STORES
 
 from sessiond.config import Config, load
 from sessiond.config.units import parse_backfill
+from sessiond.daemon.backlog import Rank
 from sessiond.errors import ConfigError
 from sessiond.ingest.backfill import BEGAN, oldest_ms
 from support.capture import DAY, lab, session, write
@@ -160,8 +161,8 @@ def test_a_database_is_captured_as_a_whole(tmp_path: Path) -> None:
         path = os.path.join(build("goose/schema-15", harness.home), STORES["goose/schema-15"])
         past = harness.now_ms / 1000 - 90 * DAY
         os.utime(path, (past, past))
-        harness.ingesting = replace(harness.ingesting, oldest_ms=harness.now_ms - 60 * DAY * 1000)
-        assert [outcome.left_out for outcome in harness.ingest(path)] == [True]
+        harness.ingesting = replace(harness.ingesting, oldest_ms=harness.now_ms - 60 * DAY * 1000, here_ms=None)
+        assert [outcome.left_out for outcome in harness.ingest(path, Rank.OLD)] == [True]
         assert not harness.known()
         with open(f"{path}-wal", "ab"):
             os.utime(f"{path}-wal", (harness.now_ms / 1000, harness.now_ms / 1000))

@@ -238,9 +238,14 @@ def old(harness: DaemonHarness, number: int, *, size: int, age: float = DAY) -> 
     """Write an incompressible session of this size, last changed this long ago."""
     name = f".claude/projects/-home-dev-project/{session(number)}.jsonl"
     path = harness.write(name, *(claude(session(number), n, text=os.urandom(1500).hex()) for n in range(size // 3000)))
-    made = os.stat(path).st_mtime - age
-    os.utime(path, (made, made))
+    date(harness, path, age)
     return path
+
+
+def date(harness: DaemonHarness, path: str, age: float = 0.0) -> None:
+    """Set the time of a file's last change to this long ago."""
+    changed = harness.now_ms / 1000 - age
+    os.utime(path, (changed, changed))
 
 
 def push(made: Pusher, turns: int = 99) -> int:
@@ -281,6 +286,7 @@ def test_while_the_line_rests_live_changes_are_pushed(harness: DaemonHarness) ->
         push(made)
         assert made.throttled
         path = harness.write(CLAUDE, claude(SESSION, 1))
+        date(harness, path)
         harness.scan()
         assert 0 < push(made) < 5000
         assert harness.held(SESSION) == Path(path).read_bytes()
@@ -293,7 +299,7 @@ def test_on_a_metered_network_only_live_changes_are_pushed(harness: DaemonHarnes
     machine.metered = True
     with pusher(harness, throttle(Backlog(), clock, PUSHING, machine)) as made:
         old(harness, 2, size=9000)
-        harness.write(CLAUDE, claude(SESSION, 1))
+        date(harness, harness.write(CLAUDE, claude(SESSION, 1)))
         harness.scan()
         push(made)
         assert set(harness.held_sessions()) == {SESSION}
@@ -305,7 +311,7 @@ def test_on_a_metered_network_only_live_changes_are_pushed(harness: DaemonHarnes
         assert health.read_endpoint(harness.spool).waits is None
         asked = machine.asked
         clock.now += 9 * ASK_AGAIN
-        harness.write(CLAUDE, claude(SESSION, 2))
+        date(harness, harness.write(CLAUDE, claude(SESSION, 2)))
         harness.scan()
         push(made)
         assert machine.asked == asked

@@ -17,8 +17,6 @@ from test_safety import SECRET, World, content, lines
 from sessiond.daemon.confirmation import RETRY_SECONDS
 from sessiond.endpoint import read_client
 from sessiond.endpoint.server import tokens
-from sessiond.privacy import Masking, Terms
-from sessiond.redact.policy import Policy
 from sessiond.spool.confirmation import Confirmations
 from sessiond.spool.safety import State
 from sessiond.status import read_status
@@ -167,7 +165,7 @@ def test_queued_bytes_that_are_masked_again_are_recognized(world: World) -> None
     harness.write(CLAUDE, *lines(3, text=f"a token {SECRET}"))
     harness.scan()
     world.close()
-    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    harness.settings["redact"] = "mask"
     harness.open()
     harness.settle()
     assert SECRET.encode() not in harness.held(SESSION)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 
-from sessiond.spool import health
+from sessiond.spool import Spool, health
 from sessiond.status import read_status
 from sessiond.upload import bind, upload
+from support.empty_spool import put_spool
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness
 
 DAY = 86_400_000
@@ -96,10 +98,11 @@ def test_a_generation_that_a_restored_spool_does_not_know_is_not_taken_for_its_o
 
 def test_another_machine_is_noted_and_another_name_of_it_is_not(tmp_path: Path) -> None:
     """A network may rename a laptop; a home that moved has another machine id."""
-    with daemon_harness(tmp_path) as harness:
-        health.note_host(harness.spool, "laptop", "id-1", 1)
-        health.note_host(harness.spool, "laptop.example", "id-1", 2)
-        assert health.read_copies(harness.spool).moved_from is None
-        health.note_host(harness.spool, "tower", "id-2", 3)
-        found = health.read_copies(harness.spool)
+    put_spool(str(tmp_path))
+    with closing(Spool(str(tmp_path))) as spool:
+        health.note_host(spool, "laptop", "id-1", 1)
+        health.note_host(spool, "laptop.example", "id-1", 2)
+        assert health.read_copies(spool).moved_from is None
+        health.note_host(spool, "tower", "id-2", 3)
+        found = health.read_copies(spool)
         assert (found.moved_from, found.moved_ms, found.host) == ("laptop.example", 3, "tower")

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from test_safety import SECRET, World, content, lines
 
-from sessiond.privacy import Masking, Terms
-from sessiond.redact.policy import Policy
 from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import bind
@@ -145,7 +143,7 @@ def test_bytes_that_were_queued_are_recognized_without_the_file(
 ) -> None:
     """An endpoint that may have other bytes has ours, also if secrets were masked: the session is safe."""
     harness = world.harness
-    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    harness.settings["redact"] = "mask"
     world.settle_at("first", written(3, 1))
     unwatched(world)
     with harness.spool.transaction():

@@ -27,9 +27,8 @@ from sessiond.errors import EndpointError, Refused, Unreachable, WrongEndpoint
 from sessiond.spool import health
 from sessiond.spool.safety import State
 from sessiond.upload import BatchResult, settle
-from support.capture import settings_of
 from support.clock import ManualClock
-from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, pushed
+from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness, pushed, settings_of
 
 OTHER = "00000000-5f1d-4000-8000-000000000002"
 

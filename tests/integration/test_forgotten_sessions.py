@@ -315,7 +315,7 @@ def test_a_kill_at_any_commit_leaves_the_rest_to_the_next_start(tmp_path: Path) 
     for steps in range(8):
         base = tmp_path / str(steps)
         with running(str(base / "endpoint"), token=TOKEN) as endpoint:
-            harness = DaemonHarness(str(base), endpoint, make_spool=CrashingSpool)
+            harness = DaemonHarness(str(base), endpoint, open_spool=CrashingSpool)
             harness.close()
             harness.address = endpoint.url
             harness.open()

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sessiond.config import Config
 from sessiond.ingest import Outcome, Turn, history
 from sessiond.ingest import ingest as read
-from sessiond.privacy import Exclusion, Masking, read_terms
 from sessiond.session import session_id
 from sessiond.spool.health import read_unnamed
 from sessiond.spool.rows import SessionState
@@ -273,7 +271,7 @@ def test_a_session_that_has_just_begun_is_left_until_its_transcript_is_there(har
 
 def test_prompts_of_an_excluded_project_are_never_captured(harness: DaemonHarness) -> None:
     """A history that does not name the project may be that of an excluded one, so it is not captured either."""
-    harness.exclusion = Exclusion(["/home/ada/loom"])
+    harness.settings["exclude"] = ["/home/ada/loom"]
     harness.close()
     harness.open()
     harness.write(CLAUDE, prompt("secret"), prompt("open", SECOND, project="/home/ada/spindle"))
@@ -285,7 +283,7 @@ def test_prompts_of_an_excluded_project_are_never_captured(harness: DaemonHarnes
 
 def test_a_prompt_of_an_excluded_project_on_a_line_with_others_is_not_captured(harness: DaemonHarness) -> None:
     """A crash leaves prompts of several sessions on one line, and of the last one half of it."""
-    harness.exclusion = Exclusion(["/home/ada/loom"])
+    harness.settings["exclude"] = ["/home/ada/loom"]
     harness.close()
     harness.open()
     secret, other = encode(prompt("secret")), encode(prompt("open", SECOND, project="/home/ada/spindle"))
@@ -300,12 +298,12 @@ def test_a_prompt_of_an_excluded_project_on_a_line_with_others_is_not_captured(h
 def test_prompts_are_purged_when_their_project_is_excluded_and_return_afterwards(harness: DaemonHarness) -> None:
     harness.write(CLAUDE, prompt("secret"))
     harness.settle()
-    harness.exclusion = Exclusion(["/home/ada/loom"])
+    harness.settings["exclude"] = ["/home/ada/loom"]
     harness.close()
     harness.open()
     harness.scan()
     assert find(harness) is None
-    harness.exclusion = Exclusion()
+    harness.settings["exclude"] = []
     harness.close()
     harness.open()
     harness.settle()
@@ -327,7 +325,7 @@ def test_sessions_before_the_backfill_are_left_out(harness: DaemonHarness) -> No
 
 
 def test_prompts_are_masked(harness: DaemonHarness) -> None:
-    harness.masking = Masking(read_terms(Config(), {}, b"k" * 64))
+    harness.settings["redact"] = "mask"
     harness.close()
     harness.open()
     token = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"

@@ -172,10 +172,8 @@ def test_a_piece_of_a_projection_is_masked_as_in_one_go() -> None:
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
-    with daemon_harness(tmp_path, make_spool=CrashingSpool) as made:
-        made.close()
-        made.masking = STARS
-        made.open()
+    with daemon_harness(tmp_path, open_spool=CrashingSpool) as made:
+        made.restart(redact="mask")
         yield made
 
 

@@ -21,8 +21,7 @@ from sessiond.redact import OVERLAP, load_rules
 from sessiond.redact.examples import expand
 from sessiond.redact.policy import Policy
 from sessiond.session import Fold
-from support.capture import settings_of
-from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode, pushed
+from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode, pushed, settings_of
 
 KEY = b"k" * 32
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
@@ -41,18 +40,10 @@ def stars() -> Masking:
 
 
 @pytest.fixture
-def harness(tmp_path: Path, stars: Masking) -> Iterator[DaemonHarness]:
+def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
     with daemon_harness(tmp_path) as made:
-        again(made, masking=stars)
+        made.restart(redact="mask")
         yield made
-
-
-def again(harness: DaemonHarness, **settings: object) -> None:
-    """Restart with other settings."""
-    for name, value in settings.items():
-        setattr(harness, name, value)
-    harness.close()
-    harness.open()
 
 
 def stored(harness: DaemonHarness) -> bytes:
@@ -190,7 +181,7 @@ def test_a_secret_on_the_cut_of_a_long_record_is_found(tmp_path: Path, budget: i
     filler = os.urandom(size // 2).hex() if budget < size else "lorem ipsum " * (size // 12)
     stars = masking()
     with daemon_harness(tmp_path, budget=budget) as harness:
-        again(harness, masking=stars)
+        harness.restart(redact="mask")
         head = encode(claude(SESSION, 1))
         line = bytearray(b'{"type":"user","cwd":"/home/dev","message":{"content":"' + filler.encode())
         for cut in range(chunk, len(line) - 100, chunk):
@@ -215,12 +206,13 @@ def test_a_change_of_rules_masks_what_is_queued(harness: DaemonHarness) -> None:
     harness.scan()
     assert mine.encode() in stored(harness)
     queued = frames(harness)
-    again(harness, masking=masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"])))
+    harness.environ["ACME_TOKEN"] = mine
+    harness.restart(redaction={"secrets_from": ["env:*_TOKEN"]})
     left = on_disk(harness)
     assert mine.encode() not in left
     assert not any(frame in left for frame in queued)
     assert mine.encode() not in stored(harness).replace(b"pushed " + mine.encode(), b"")
-    again(harness)
+    harness.restart()
     harness.settle()
     held = harness.held(SESSION)
     assert held.count(mine.encode()) == 1 and f"queued {'*' * len(mine)}".encode() in held
@@ -236,7 +228,8 @@ def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(harnes
     harness.close()
     for path in Path(harness.state).glob("spool.db*"):
         path.unlink()
-    harness.masking = masking({"ACME_TOKEN": mine}, redaction=Redaction(secrets_from=["env:*_TOKEN"]))
+    harness.environ["ACME_TOKEN"] = mine
+    harness.settings["redaction"] = {"secrets_from": ["env:*_TOKEN"]}
     harness.open()
     harness.settle()
     streams = {name: item["streams"][0]["generation"] for name, item in harness.held_sessions().items()}
@@ -246,13 +239,13 @@ def test_after_new_rules_and_a_lost_spool_only_what_differs_is_sent_again(harnes
 
 def test_an_excluded_project_leaves_no_trace(harness: DaemonHarness) -> None:
     """Its record, transcript and path are not stored. Once it is no longer excluded, its session is captured."""
-    again(harness, exclusion=Exclusion(["~/secret/**"], "/home/dev"))
+    harness.restart(exclude=["/home/dev/secret/**"])
     path = harness.write(CLAUDE, {"type": "summary", "summary": "x"}, claude(SESSION, 1, cwd="/home/dev/secret/a/b"))
     harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1))
     harness.settle()
     assert set(harness.held_sessions()) == {OTHER}
     assert SESSION.encode() not in stored(harness)
-    again(harness, exclusion=Exclusion())
+    harness.restart(exclude=[])
     harness.settle()
     assert harness.held(SESSION) == Path(path).read_bytes()
 
@@ -268,14 +261,14 @@ def test_excluding_later_removes_what_is_stored(harness: DaemonHarness) -> None:
     harness.scan()
     packed += frames(harness)
     assert len(packed) == 2
-    again(harness, exclusion=Exclusion(["project"]))
+    harness.restart(exclude=["project"])
     left = on_disk(harness)
     assert b"a private title" not in left
     assert not any(frame in left for frame in packed)
     harness.write(CLAUDE, claude(SESSION, 3))
     harness.settle()
     assert harness.held(SESSION) == sent
-    again(harness, exclusion=Exclusion())
+    harness.restart(exclude=[])
     harness.settle()
     assert harness.held(SESSION).count(b"\n") == 3
 
@@ -331,7 +324,7 @@ def test_records_wait_until_the_project_is_known(harness: DaemonHarness) -> None
     harness.now_ms = os.stat(path).st_mtime_ns // 1_000_000 + 10
     assert [outcome.retry for outcome in harness.ingest(path)] == [True]
     assert b"hush" not in stored(harness)
-    again(harness, exclusion=Exclusion(["secret"]))
+    harness.restart(exclude=["secret"])
     harness.write(CLAUDE, claude(SESSION, 1, cwd="/home/dev/secret"))
     assert [outcome.retry for outcome in harness.ingest(path)] == [False]
     assert b"hush" not in stored(harness) and SESSION.encode() not in stored(harness)
@@ -347,7 +340,7 @@ def test_records_alone_are_kept_where_transcripts_are_off(harness: DaemonHarness
     harness.settle()
     harness.write(CLAUDE, claude(SESSION, 2, text="two"))
     harness.scan()
-    again(harness, records_only=frozenset({"claude-code"}))
+    harness.restart(transcripts=False)
     harness.write(CLAUDE, claude(SESSION, 3, text="three"))
     harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1, text="other"))
     harness.settle()
@@ -356,7 +349,7 @@ def test_records_alone_are_kept_where_transcripts_are_off(harness: DaemonHarness
     assert harness.held_sessions()[OTHER]["record"]["message_count"] == 1
     assert b"three" not in stored(harness) and b"other" not in stored(harness)
     assert not os.listdir(harness.ingesting.pins.directory)
-    again(harness, records_only=frozenset())
+    harness.restart(transcripts=True)
     harness.settle()
     assert harness.held(SESSION) == Path(path).read_bytes()
     assert b"other" in harness.held(OTHER)
@@ -364,7 +357,7 @@ def test_records_alone_are_kept_where_transcripts_are_off(harness: DaemonHarness
 
 def test_paths_in_records_may_be_hashed(harness: DaemonHarness) -> None:
     """Equal paths stay equal, and without the key they can't be guessed."""
-    again(harness, masking=masking(hash_paths=True))
+    harness.restart(hash_paths=True)
     harness.write(CLAUDE, claude(SESSION, 1))
     harness.settle()
     record = harness.held_sessions()[SESSION]["record"]

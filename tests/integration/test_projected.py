@@ -159,7 +159,7 @@ def test_the_checkpoint_of_a_document_moves_after_all_its_streams(tmp_path: Path
     """If a kill comes between two of them, the old checkpoint is kept, so the document counts as changed and not as
     new.
     """
-    with daemon_harness(tmp_path, make_spool=CrashingSpool) as harness:
+    with daemon_harness(tmp_path, open_spool=CrashingSpool) as harness:
 
         def reopen() -> None:
             harness.close()
@@ -358,6 +358,7 @@ def test_transcripts_that_wait_are_caught_up(harness: DaemonHarness, store: Stor
     store.say(A, *(f"line {n}" for n in range(100)))
     document(harness, "d.json", {B: ["one", "two"], f"{B}/sub": ["three"]})
     document(harness, "several.json", {str(uuid.UUID(int=7)): ["one"], str(uuid.UUID(int=8)): ["two"]})
+    harness.scan()
     harness.write(".made/f.dir/1", said("four"))
     harness.scan()
     behind = harness.spool.catalog.behind(100)

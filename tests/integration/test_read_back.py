@@ -17,8 +17,6 @@ from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.errors import EndpointError
 from sessiond.frozen_record import to_json
-from sessiond.privacy import Masking, Terms
-from sessiond.redact.policy import Policy
 from sessiond.spool.safety import State
 from sessiond.spool.sizes import SIZES, Sizes
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
@@ -112,7 +110,7 @@ def test_other_bytes_of_a_file_that_is_gone_count_as_lost(world: World) -> None:
 @pytest.mark.parametrize("gone", [False, True])
 def test_masked_bytes_are_compared_as_they_were_sent(world: World, gone: bool) -> None:
     world.close()
-    world.harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    world.harness.settings["redact"] = "mask"
     world.harness.open()
     world.settle_at("first", lines(3, text=f"a token {SECRET}"))
     assert SECRET.encode() not in world.harness.held(SESSION)
@@ -326,7 +324,7 @@ def test_the_part_of_a_day(world: World, captured: int, part: int) -> None:
 def test_the_daily_check_reads_unless_the_network_is_metered(world: World, metered: bool) -> None:
     world.settle_at("first", lines(3, text="one thing"))
     harness = world.harness
-    check = PeriodicCheck(harness.uploading, lambda: metered)
+    check = harness.pusher.check = PeriodicCheck(harness.uploading, lambda: metered)
     replace(world, b"one thing", b"two thing")
     harness.now_ms += EACH_MS
     while check.step():

@@ -16,7 +16,6 @@ from sessiond.cli.status_screen import screen
 from sessiond.clock import now_ms
 from sessiond.endpoint.server import running
 from sessiond.frozen_record import parse_object, to_json
-from sessiond.privacy import Exclusion
 from sessiond.restore import Restorer
 from sessiond.sources.plan import Command, Plan, PlannedFile, Unrestorable, below
 from sessiond.spool import Spool
@@ -269,7 +268,7 @@ def test_a_restored_session_of_an_excluded_project_is_not_captured(first: Daemon
     begin(first)
     restore(second)
     second.close()
-    second.exclusion = Exclusion([f"{second.home}/src"])
+    second.settings["exclude"] = [f"{second.home}/src"]
     second.open()
     second.write(os.path.relpath(restored_path(second), second.home), claude(SESSION, 3))
     second.settle()

@@ -20,8 +20,6 @@ import pytest
 from sessiond.cli import main
 from sessiond.endpoint.server import Running, running
 from sessiond.errors import Unreachable
-from sessiond.privacy import Masking, Terms
-from sessiond.redact.policy import Policy
 from sessiond.spool.safety import BOUND_ENDPOINT, Counts, State
 from sessiond.status import read_status
 from sessiond.upload import bind, upload
@@ -212,7 +210,7 @@ def test_what_is_copied_is_masked_by_the_rules_in_force(world: World) -> None:
     assert SECRET.encode() in harness.held(SESSION)
     delete(world)
     harness.settle()
-    harness.masking = Masking(Terms(policy=Policy(mode="mask")))
+    harness.settings["redact"] = "mask"
     world.configure("first")
     harness.settle()
     held = harness.held(SESSION)
@@ -367,7 +365,7 @@ def test_what_one_endpoint_lacks_is_not_lost_at_another_that_has_it(world: World
     world.configure("second")
     while harness.push().more:
         pass
-    harness.scan()
+    harness.ingest(path)
     if after_leaving:
         harness.write(CLAUDE, *lines(2, start=4))
         harness.ingest(path)
@@ -529,7 +527,8 @@ def test_no_two_commands_contradict_each_other(arrange, world: World, capsys: py
     assert {name: getattr(status.totals, name) for name in ("waiting", "parked", "lost")} == {
         name: int(name == word) for name in ("waiting", "parked", "lost")
     }
-    assert status.totals.acknowledged == status.tools[0].count.counts.acknowledged == int(word == "safe")
+    (tool,) = [tool for tool in status.tools if tool.count.tool == "claude-code"]
+    assert status.totals.acknowledged == tool.count.counts.acknowledged == int(word == "safe")
     assert any(each.degraded and "incomplete" in each.what for each in status.advice) is (word == "lost")
     main(["ls", "--json", "--long"], environ)
     assert json.loads(capsys.readouterr().out)["state"] == word

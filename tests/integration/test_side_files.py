@@ -20,7 +20,6 @@ from sessiond.config.load import load_valid
 from sessiond.ingest import Outcome
 from sessiond.ingest.file_bytes import FileBytes
 from sessiond.ingest.line_reader import CONTEXT
-from sessiond.privacy import Exclusion
 from sessiond.reader import CHUNK, Digest
 from sessiond.redact import Policy, Redactor
 from sessiond.sources import find_roots, find_side_roots, find_sources
@@ -40,9 +39,8 @@ def home(tmp_path: Path) -> Iterator[DaemonHarness]:
 
 def redacting(harness: DaemonHarness) -> None:
     """Mask secrets in the harness, as every real installation does."""
-    from sessiond.privacy import Masking, Terms
 
-    harness.masking = Masking(Terms(policy=Policy(), version="with rules"))
+    harness.settings["redact"] = "mask"
     harness.close()
     harness.open()
 
@@ -98,7 +96,7 @@ def test_the_side_files_of_an_excluded_project_leave_no_trace(home: DaemonHarnes
     home.scan()
     assert home.spool.connection.execute("SELECT count(*) FROM stream").fetchone() == (2,)
 
-    home.exclusion = Exclusion(["/home/dev/project"], home.home)
+    home.settings["exclude"] = ["/home/dev/project"]
     home.close()
     home.open()
     home.scan()

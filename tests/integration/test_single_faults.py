@@ -238,6 +238,7 @@ def test_the_endpoints_clock_decides_nothing(harness: DaemonHarness, date: str) 
 
 def test_an_outage_in_the_middle_of_halving_parks_nothing(harness: DaemonHarness) -> None:
     """A refusal halves the batch, and then the endpoint is unreachable: the rest stays undecided."""
+    harness.push()  # both sides know one another
     for number in range(4):
         name = str(uuid.UUID(int=uuid.UUID(SESSION).int + number))
         harness.write(f".claude/projects/-x/{name}.jsonl", claude(name, 1))

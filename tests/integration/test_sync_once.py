@@ -33,8 +33,8 @@ from sessiond.sources.base import Root
 from sessiond.spool import Spool
 from sessiond.spool.verification import BEGUN, EACH_MS
 from sessiond.watch import WatchedRoot
-from support.capture import session, settings_of, write
-from support.harness import TOKEN, claude, encode
+from support.capture import session, write
+from support.harness import TOKEN, claude, encode, settings_of
 from support.program import SOURCE
 
 SAMPLES = Path(__file__).parents[1] / "conformance" / "samples"

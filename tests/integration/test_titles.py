@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.privacy import Exclusion
 from support.harness import DaemonHarness, daemon_harness, encode
 
 INDEX = ".codex/session_index.jsonl"
@@ -74,7 +73,7 @@ def test_a_rewrite_of_the_session_keeps_its_title(tmp_path: Path) -> None:
 def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> None:
     """The title of an excluded project may reveal much."""
     with daemon_harness(tmp_path) as harness:
-        harness.exclusion = Exclusion(["/home/ada/secret"], harness.home)
+        harness.settings["exclude"] = ["/home/ada/secret"]
         harness.close()
         harness.client.close()
         harness.open()
@@ -90,7 +89,7 @@ def test_nothing_is_kept_of_a_session_that_is_not_captured(tmp_path: Path) -> No
 def test_only_what_was_added_to_the_list_is_read(lines: int, tmp_path: Path) -> None:
     with daemon_harness(tmp_path) as harness:
         rollout(harness, THREAD)
-        path = harness.write(INDEX, *(name(OTHER, f"Title {number}") for number in range(lines)))
+        path = harness.write(INDEX, name(THREAD, "Loom"), *(name(OTHER, f"Title {number}") for number in range(lines)))
         harness.settle()
         harness.write(INDEX, name(THREAD, "Weaving"))
         (outcome,) = harness.ingest(path)

@@ -18,8 +18,6 @@ from test_transfer import Send, answer, archived, try_push
 from sessiond.endpoint.server import running
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import EndpointError, Refused
-from sessiond.privacy import Masking, Terms
-from sessiond.redact.policy import Policy
 from sessiond.spool.safety import State
 from sessiond.upload import bind
 from support.harness import CLAUDE, SESSION, TOKEN, claude
@@ -87,7 +85,7 @@ def test_bytes_without_a_record_are_masked_too(world: World) -> None:
     """The archive may have been filled without masking."""
     harness = world.harness
     push_bytes(world, UNKNOWN, f'{{"t":"{SECRET}"}}\n'.encode())
-    harness.masking = Masking(Terms(policy=Policy()))
+    harness.settings["redact"] = "mask"
     world.configure("first")
     harness.settle()
     assert SECRET.encode() not in harness.held(UNKNOWN)

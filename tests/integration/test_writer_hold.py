@@ -227,18 +227,18 @@ def test_a_failed_commit_of_a_group_keeps_the_ones_before(tmp_path: Path) -> Non
             commits += statement == "COMMIT"
 
         spool.connection.set_trace_callback(fail)
-        read = harness.capture_loop._read
+        read = harness.capture_loop.read
 
         def failing(entry: object) -> object:
             if commits >= 2:
                 raise Full
             return read(entry)  # type: ignore[arg-type]
 
-        harness.capture_loop._read = failing  # type: ignore[method-assign,assignment]
+        harness.capture_loop.read = failing  # type: ignore[method-assign,assignment]
         with pytest.raises(Full):
             for _ in range(10):
                 harness.turn()
-        harness.capture_loop._read = read  # type: ignore[method-assign]
+        harness.capture_loop.read = read  # type: ignore[method-assign]
         kept = harness.captured()
         assert 0 < len(kept) < 3 * GROUP_FILES
         harness.queue.restart()

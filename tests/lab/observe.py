@@ -16,6 +16,7 @@ from typing import Self
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 from lab.captured import Check, check_files
 from lab.runs import Run
@@ -186,7 +187,8 @@ def _scan_again(second: DaemonHarness, home: str, repository: str, endpoint: Run
     second.home, second.now_ms = home, time.time_ns() // 1_000_000
     second.close()
     second.open()
-    second.ingesting.roots.extend(find_project_roots(Config(), {"HOME": home}, [repository]))
+    projects = find_project_roots(Config(), {"HOME": home}, [repository])
+    second.ingesting = replace(second.ingesting, roots=[*second.ingesting.roots, *projects])
     second.settle()
     return sessions(endpoint)
 

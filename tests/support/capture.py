@@ -12,16 +12,14 @@ from typing import Any
 import msgspec
 
 from sessiond import state
-from sessiond.config import Config, Loaded, Token
+from sessiond.config import Config
 from sessiond.daemon.engine import Engine, EngineOptions, Throttles
-from sessiond.daemon.settings import Settings
 from sessiond.daemon.throttle import PUSHING, Throttle
 from sessiond.daemon.work_queue import Lane, Work
-from sessiond.pause import Paused
 from sessiond.spool import health
 from sessiond.spool.health import CaptureHealth
 from sessiond.watch import Batch
-from support.harness import claude, encode
+from support.harness import claude, encode, settings_of
 
 DAY = 86_400
 
@@ -81,13 +79,6 @@ class Lab:
     def captured(self) -> set[str]:
         """Return the sessions that have a record."""
         return {str(found.uuid) for found in self.resources.spool.catalog.sessions()}
-
-
-def settings_of(config: Config, token: str | None = None) -> Settings:
-    """Return the settings of a run with this configuration and without a pause."""
-    return Settings(
-        loaded=Loaded(config=config), token=None if token is None else Token(token), paused=Paused(), terms=""
-    )
 
 
 @contextmanager

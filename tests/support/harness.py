@@ -1,4 +1,4 @@
-"""A home with tools, the parts of a daemon without threads, and an endpoint that can fail, for tests.
+"""A home with tools, the engine of a daemon without its threads, and an endpoint that can fail, for tests.
 
 Time is a number that the test moves; the endpoint is real, in this process, behind a transport that tests
 can make fail in the ways networks and servers do.
@@ -6,114 +6,85 @@ can make fail in the ways networks and servers do.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha256
+from typing import Any
 
 import httpx
+import msgspec
 from msgspec.structs import replace
 
-from sessiond import state, zstd
-from sessiond.config import Config
+from sessiond import state
+from sessiond.config import Config, Endpoint, Loaded, Outbox, SourceSettings, Token
+from sessiond.daemon.backlog import Entry, Rank
 from sessiond.daemon.built_in_archive import BuiltInArchive
-from sessiond.daemon.confirmation import Confirmation
-from sessiond.daemon.erasure import Erasure
-from sessiond.daemon.resources import Resources
+from sessiond.daemon.capture_loop import CaptureLoop
+from sessiond.daemon.engine import Engine, EngineOptions
+from sessiond.daemon.messages import EraseForgotten, MoreRoom
+from sessiond.daemon.pusher import Target
+from sessiond.daemon.resources import Opening, Resources
+from sessiond.daemon.settings import Settings
+from sessiond.daemon.throttle import READING, Throttle
+from sessiond.daemon.work_queue import Work
 from sessiond.device import identify
-from sessiond.endpoint import dictionary
-from sessiond.endpoint.read_client import ReadClient as Client
-from sessiond.endpoint.retry import RetryingClient
+from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.server import Running, running
-from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError
-from sessiond.ingest import IngestContext, Location, Outcome, ingest
-from sessiond.ingest.backlog import catch_up
-from sessiond.ingest.forget import erase_forgotten
-from sessiond.ingest.pins import Pins
-from sessiond.ingest.policy_changes import apply_policy_changes
-from sessiond.privacy import Exclusion, Masking
-from sessiond.reader import Digest
-from sessiond.restored import RestoredSessions
+from sessiond.ingest import IngestContext, Location, Outcome
+from sessiond.pause import Paused
 from sessiond.sources import find_sources
-from sessiond.sources.base import UserDirs
 from sessiond.spool import Spool
 from sessiond.transfer import Transfer
-from sessiond.upload import BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
-from sessiond.upload.digests import PushDigests
-from sessiond.upload.forgotten import learn_forgotten
+from sessiond.upload import BatchResult
+from sessiond.watch import Batch, WatchedRoot
 from support.clock import NOW_MS as NOW_MS
 from support.clock import ManualClock
 from support.empty_spool import put_spool
 from support.empty_store import put_store
+from support.faulty_transport import FaultyTransport
+from support.faulty_transport import pushed as pushed
 
 TOKEN = "test-token-of-the-daemon_harness"
-_DICTIONARIES: dict[bytes, bytes] = {}
 
 
-class FaultyTransport(httpx.BaseTransport):
-    """A transport in front of the real one; `fate` is called with each request and may answer or fail instead."""
+class ServedArchive(BuiltInArchive):
+    """The built-in archive beside another endpoint, served by the test. Anything may have been written to it."""
 
-    def __init__(self) -> None:
-        self.real = httpx.HTTPTransport(verify=False)  # reading the authorities takes longer than most tests
-        self.fate: Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response] | None = None
-        self.requests: list[tuple[str, int]] = []
-        self.encodings: list[str] = []
-        """Of the pushes."""
-        self.delivered: list[str] = []
-        """Paths of the requests that the real endpoint answered."""
-        self.withheld: frozenset[str] = frozenset()
-        """Features that the endpoint has and does not tell of: it is one of an older version."""
+    def __init__(self, served: Running | None, device_id: uuid.UUID) -> None:
+        self._served, self._device_id, self._opened = served, device_id, itertools.count()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        body = request.read()
-        if request.url.path == "/v1/push":
-            self.encodings.append(request.headers["content-encoding"])
-            pushed(self.encodings[-1], body)
-        self.requests.append((request.url.path, len(body)))
-        fresh = httpx.Request(request.method, request.url, headers=request.headers, content=body)
-        if self.fate is not None:
-            return self.fate(request, lambda: self.deliver(fresh))
-        answer = self.deliver(fresh)
-        if request.url.path == "/v1" and self.withheld:
-            about = json.loads(answer.read())
-            about["features"] = [name for name in about["features"] if name not in self.withheld]
-            return httpx.Response(
-                answer.status_code,
-                headers={"content-type": "application/json"},
-                stream=httpx.ByteStream(json.dumps(about).encode()),
-            )
-        return answer
+    def exists(self) -> bool:
+        """Return whether there is one."""
+        return self._served is not None
 
-    def deliver(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer of the real endpoint."""
-        answer = self.real.handle_request(request)
-        self.delivered.append(request.url.path)
-        return answer
+    def files(self) -> str:
+        """Return another text each time, as if its files had changed."""
+        return str(next(self._opened))
 
-    def close(self) -> None:
-        self.real.close()
+    def open(self) -> ReadClient:
+        """Return a client that reads it."""
+        assert self._served is not None
+        return ReadClient(self._served.url, self._served.token, device_id=self._device_id)
 
 
-def pushed(encoding: str, body: bytes) -> bytes:
-    """Decode the body of a push. Every body must pass through here, as a later one may refer to it."""
-    known = b""
-    if encoding == dictionary.ENCODING:
-        digest, body = dictionary.unpack(body)
-        known = _DICTIONARIES[digest]
-    plain = b"".join(zstd.decompress_stream((body,), 1 << 30, known))
-    grown = dictionary.extended(known, plain)
-    _DICTIONARIES[sha256(grown).digest()] = grown
-    return plain
+class Unlocked(state.Lock):
+    """A lock that nobody sees: the commands that a test runs find no daemon."""
+
+    def __init__(self) -> None: ...
+
+    def note(self, *, stopped: str | None) -> None:
+        """Record nothing."""
 
 
 class DaemonHarness:
-    """A home, a state directory, and the steps of a daemon in them."""
+    """A home, a state directory, and the engine of a daemon in them, whose loops the test drives."""
 
     def __init__(
-        self, base: str, endpoint: Running, *, budget: int = 512 << 20, make_spool: Callable[[str], Spool] = Spool
+        self, base: str, endpoint: Running, *, budget: int = 512 << 20, open_spool: Callable[[str], Spool] = Spool
     ) -> None:
         self.home = os.path.join(base, "home")
         self.state = os.path.join(base, "state")
@@ -125,14 +96,14 @@ class DaemonHarness:
         self.transport = FaultyTransport()
         self.machine_id = "testbox"
         self.address = ""  # as `status` finds it configured: none, so the built-in archive
-        self.masking = Masking()
-        self.exclusion = Exclusion()
-        self.records_only: frozenset[str] = frozenset()
+        self.settings: dict[str, Any] = {"redact": "off"}
+        """Further settings of the configuration. They apply from the next `open`, and so does `environ`."""
+        self.environ: dict[str, str] = {}
         self.enabled = True
         """Whether the sources are switched on."""
         self.archive: Running | None = None
         """The built-in archive, where another endpoint is configured beside it."""
-        self.make_spool: Callable[[str], Spool] = make_spool
+        self.open_spool = open_spool
         self.open()
 
     @property
@@ -145,78 +116,78 @@ class DaemonHarness:
         self.clock.set(ms)
 
     def open(self) -> None:
-        """Open the daemon's parts, as after a restart."""
-        if self.make_spool is Spool:  # others may be killed while they create their tables
+        """Open the engine, as after a restart."""
+        if self.open_spool is Spool:  # others may be killed while they create their tables
             put_spool(self.state)
         self.device = device = identify(self.state)
         self.device_id = device.device_id
-        self.spool = self.make_spool(self.state)
-        here = UserDirs(home=self.home, environ={}, platform="linux")
-        places = [(source, root) for source in find_sources() for root in source.roots(here)]
-        self.ingesting = IngestContext(
-            spool=self.spool,
-            roots=places if self.enabled else [],
-            dormant=[] if self.enabled else places,
-            machine_id=self.machine_id,
-            digest=Digest(device.seed),
-            pins=Pins(os.path.join(self.state, "pins")),
-            budget=self.budget,
-            idle_after_ms=1_800_000,
-            now_ms=self.clock.now_ms,
-            settle_ms=0,
-            masking=self.masking,
-            exclusion=self.exclusion,
-            restored=RestoredSessions(self.state),
-            records_only=self.records_only,
-        )
-        apply_policy_changes(self.ingesting)
-        self.client = Client(
-            self.endpoint.url,
-            self.endpoint.token,
-            device_id=device.device_id,
-            transport=make_transport(self.endpoint.url, network=self.transport),
-        )
-        self.retrying = RetryingClient(self.client, sleep=lambda _: None)
-        self.uploading = UploadContext(
-            restored=RestoredSessions(self.state),
-            spool=self.spool,
-            client=self.retrying,
-            reader=self.client,
-            digest=self.ingesting.digest,
+        opening = Opening(
             clock=self.clock,
-            stream_digests=PushDigests(self.spool),
-            machine_id=self.machine_id,
-            device_id=device.device_id,
-            address=self.address,
-            runs=begin_run(self.spool),
+            open_spool=self.open_spool,
+            settle_ms=0,
+            archive=ServedArchive(self.archive, self.device_id),
         )
-        self.confirmation = Confirmation(self.uploading)
-        unbind_changed_endpoint(self.spool, self.address)
-        self.transfer = Transfer(self.uploading, self._open_archive, self.masking.twin)
-        self.erasure = Erasure(self.uploading, None if self.archive is None else self.transfer.forget)
+        target = Target(self.endpoint.url, Token(self.endpoint.token), self.transport)
+        options = EngineOptions(once=True, target=target, opening=opening)
+        self.engine = Engine(settings_of(self.config()), {"HOME": self.home, **self.environ}, Unlocked(), options)
+        self.engine.inboxes.upload.sleep = self.clock.advance  # type: ignore[method-assign]
+        self.spool = self.engine.resources.spool
+        self.pusher = pusher = self.engine.upload_loop.pusher
+        self.client, self.retrying, self.uploading = pusher.client, pusher.retrying, pusher.context
+        self.confirmation, self.erasure = pusher.confirmation, pusher.erasure
+        self._present = set[WatchedRoot]()
+
+    def config(self) -> Config:
+        """Return the configuration that is in force from the next `open`."""
+        config = msgspec.convert(self.settings, type=Config)
+        off = {} if self.enabled else {source.tool: SourceSettings(enabled=False) for source in find_sources()}
+        return replace(
+            config,
+            state_dir=self.state,
+            machine_id=self.machine_id,
+            endpoint=Endpoint(url=self.address),
+            outbox=Outbox(max_bytes=self.budget),
+            sources={**config.sources, **off},
+        )
+
+    def restart(self, **settings: object) -> None:
+        """Restart with other settings."""
+        self.settings |= settings
+        self.close()
+        self.open()
+
+    @property
+    def ingesting(self) -> IngestContext:
+        """What capturing works with. Another context replaces the capture loop too."""
+        return self.engine.resources.ingest
+
+    @ingesting.setter
+    def ingesting(self, context: IngestContext) -> None:
+        engine = self.engine
+        engine.resources.roots[:] = list(context.roots)
+        engine.resources.ingest = replace(context, roots=engine.resources.roots)
+        engine.watcher.add(engine.resources.watched)
+        reading = Throttle(READING)
+        engine.capture_loop = CaptureLoop(engine.resources, engine.watcher, Unlocked(), engine.inboxes, reading)
 
     def resources(self, config: Config | None = None) -> Resources:
-        """Return what the daemon's loops work with. No root is watched: the test decides what is read."""
-        return Resources(
-            config=config or Config(),
-            directory=self.state,
-            device=self.device,
-            machine_id=self.machine_id,
-            spool=self.spool,
-            roots=[],
-            listed_roots=[],
-            ingest=self.ingesting,
-            environ={},
-            archive=BuiltInArchive(self.state, self.device_id),
-        )
+        """Return what another pusher works with."""
+        archive = BuiltInArchive(self.state, self.device_id)
+        return replace(self.engine.resources, config=config or Config(), archive=archive)
 
-    def _open_archive(self) -> Client:
-        assert self.archive is not None
-        return Client(self.archive.url, self.archive.token, device_id=self.device_id)
+    @property
+    def transfer(self) -> Transfer:
+        """The copy of the built-in archive."""
+        return self.pusher.archive.transfer
 
     def close(self) -> None:
-        """Stop, cleanly or (it makes no difference to what is on the disk) not."""
-        self.transfer.close()
+        """Stop cleanly."""
+        self.engine.stop()
+
+    def kill(self) -> None:
+        """End without another write, as after SIGKILL."""
+        self.client.close()
+        self.engine.watcher.close()
         self.spool.close()
 
     def write(self, relative: str, *lines: dict | bytes | str, mode: str = "ab") -> str:
@@ -228,29 +199,15 @@ class DaemonHarness:
                 file.write(line if isinstance(line, bytes) else encode(line))
         return path
 
-    def ingest(self, path: str) -> list[Outcome]:
-        """Capture what a path has."""
-        return [ingest(self.ingesting, place) for place in self.places(path)]
+    # Capturing
 
-    def places(self, path: str) -> list[Location]:
-        return self.ingesting.index(path)
+    def places(self, path: str) -> Sequence[Location]:
+        """Return the locations of a path."""
+        return self.engine.capture_loop.scanner.locate(path)
 
-    def scan(self) -> None:
-        """Capture all files, and note those that are gone."""
-        seen, sessionless = set(), list[Location]()
-        for folder, _, names in os.walk(self.home):
-            for name in names:
-                path = os.path.join(folder, name)
-                for place in self.places(path):
-                    seen.add(place.path)
-                    if ingest(self.ingesting, place).sessionless:
-                        sessionless.append(place)
-        for place in sessionless:  # the daemon reads them again once it has captured their session
-            ingest(self.ingesting, place)
-        for path in self.known():
-            if path not in seen:
-                self.ingest(path)
-        catch_up(self.ingesting, limit=1000)
+    def ingest(self, path: str, rank: Rank = Rank.CHANGED) -> list[Outcome]:
+        """Capture what a path has, as after an event or, with another rank, as a scan does."""
+        return [outcome for _, outcome in self.engine.capture_loop.read(Entry(rank, 0, path, 0)).outcomes]
 
     def known(self) -> list[str]:
         """List the files that were seen and not yet found missing."""
@@ -259,39 +216,45 @@ class DaemonHarness:
         )
         return [os.fsdecode(row[0]) for row in rows.fetchall()]
 
-    def push(self) -> BatchResult:
-        """Push one batch."""
-        self.now_ms += 1000
-        if self.retrying.must_identify():
-            bind(self.uploading)
-            if learn_forgotten(self.spool, self.client.forgotten, self.now_ms, self.machine_id):
-                erase_forgotten(self.ingesting)
-        try:
-            result = self._push_next()
-            self.erasure.try_again()
-            more = self.erasure.step()
-            if not result.more:
-                self.confirmation.try_again()
-                more |= self.confirmation.step()
-            if result.forgotten:
-                erase_forgotten(self.ingesting)
-            return replace(result, more=result.more or more)
-        except EndpointError:
-            self.retrying.identify_again()
-            raise
+    def scan(self) -> None:
+        """Scan the roots that exist, or did at the last scan, and capture what changed."""
+        roots = [root for root in self.engine.resources.watched if os.path.lexists(root.root.path)]
+        self.engine.inboxes.capture.put(MoreRoom())  # there may be, after a push that the upload loop did not make
+        if self._present != set(roots):
+            self.engine.watcher.add(())  # which looks again for the roots that exist, as after an event
+        self.engine.capture_loop.add_batch(Batch(rescan=tuple(self._present.union(roots))))
+        self._present = set(roots)
+        self.work()
 
-    def _push_next(self) -> BatchResult:
-        if self.archive is not None and self.address:
-            self.transfer.prepare()
-            if self.transfer.pending():
-                return replace(self.transfer.step(), more=True)
-        return upload(self.uploading)
+    def work(self) -> None:
+        """Do what is queued for the capture loop."""
+        loop = self.engine.capture_loop
+        loop.add_batch(Batch())  # with the messages of the upload loop
+        while isinstance(work := loop.queue.next(self.clock.monotonic()), Work):
+            loop.do(work)
 
     def forget(self, *sessions: str, everywhere: bool = True) -> None:
-        """Store tombstones as the command does, and erase what is here as the capture thread does."""
+        """Store tombstones as the command does, and have the capture loop erase what is here."""
         with self.spool.transaction():
             self.spool.forgotten.order(sessions, self.now_ms, everywhere=everywhere)
-        erase_forgotten(self.ingesting)
+        self.engine.inboxes.capture.put(EraseForgotten())
+        self.work()
+
+    # Pushing
+
+    def push(self) -> BatchResult:
+        """Push one batch, whatever failed before. Raises: EndpointError, which the upload loop only stores."""
+        self.clock.advance(1)
+        self.erasure.try_again()
+        self.confirmation.try_again()
+        try:
+            result = self.pusher.attempt()
+        except EndpointError as error:
+            self.pusher.fail(error)
+            raise
+        self.engine.upload_loop.notify_capture(result)
+        self.engine.capture_loop.add_batch(Batch())  # it erases what was forgotten; the rest waits for `work`
+        return result
 
     def settle(self, rounds: int = 20, decide: Callable[[], None] = lambda: None) -> None:
         """Capture and push until nothing is left to do. `decide` does what the user does about parked items."""
@@ -302,7 +265,7 @@ class DaemonHarness:
                     pass
             decide()
             waiting = self.spool.stats.waiting()
-            if not (waiting.sessions or waiting.segments or self.spool.catalog.behind(1)):
+            if not (waiting.sessions or waiting.segments or self._has_behind()):
                 return
         read = self.spool.connection.execute
         streams = read(
@@ -311,6 +274,12 @@ class DaemonHarness:
         ).fetchall()
         segments = read("SELECT stream, generation, offset, length, previous, keep, parked FROM segment").fetchall()
         raise AssertionError(f"not settled: {self.spool.stats.waiting()} {streams} {segments} {self.push()}")
+
+    def _has_behind(self) -> bool:
+        """Return whether a stream has to be read again. What the user erased is not read."""
+        catalog = self.spool.catalog
+        sessions = {catalog.session_by_row(catalog.stream(number).session).uuid for number in catalog.behind(1000)}
+        return any(not self.spool.forgotten.has(str(session)) for session in sessions)
 
     # What the endpoint has
 
@@ -348,8 +317,14 @@ def daemon_harness(base: object, **options: int) -> Iterator[DaemonHarness]:
         try:
             yield harness
         finally:
-            harness.client.close()
             harness.close()
+
+
+def settings_of(config: Config, token: str | None = None) -> Settings:
+    """Return the settings of a run with this configuration and without a pause."""
+    return Settings(
+        loaded=Loaded(config=config), token=None if token is None else Token(token), paused=Paused(), terms=""
+    )
 
 
 def encode(line: dict | str) -> bytes:

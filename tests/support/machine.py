@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.replaced = 0
         """How often an endpoint was replaced; `replaced_before_copy`: of those, before the spool was copied."""
         self.replaced_before_copy = 0
-        self.harness = DaemonHarness(self.base, self.servers[self.current], make_spool=CrashingSpool)
+        self.harness = DaemonHarness(self.base, self.servers[self.current], open_spool=CrashingSpool)
         self.numbers = itertools.count()
         self.folder = dict.fromkeys(SESSIONS, FOLDERS[0])
         self.seen: dict[str, list[bytes]] = {session: [] for session in SESSIONS}
@@ -82,7 +82,6 @@ class Machine(RuleBasedStateMachine):
 
     def configure(self) -> None:
         """Start the daemon with the presently configured endpoint."""
-        self.harness.client.close()
         self.harness.endpoint, self.harness.archive = self.servers[self.current], self.servers["archive"]
         self.harness.address = "" if self.current == "archive" else self.harness.endpoint.url
         self.harness.close()
@@ -239,14 +238,14 @@ class Machine(RuleBasedStateMachine):
                 self.harness.ingest(self.path(session))
         except (Killed, EndpointError):
             pass
-        self.restart()
+        self.die()
 
     @rule(back=st.integers(0, 4), torn=st.booleans())
     def cut_power(self, back: int, torn: bool) -> None:
         """Cut the power: commits that the disk had not synced are lost, whatever was pushed since."""
         image = os.path.join(self.base, "image")
         lost = cut_power(self.harness.state, image, back, torn=torn)
-        self.harness.close()
+        self.harness.kill()
         shutil.rmtree(self.harness.state)
         os.rename(image, self.harness.state)
         self.boot()
@@ -271,7 +270,7 @@ class Machine(RuleBasedStateMachine):
             pass
         self.harness.spool.steps = None
         if steps is not None:
-            self.restart()
+            self.die()
 
     def erased_at(self, name: str, session: str) -> bool:
         """Return whether an endpoint has a tombstone of a session."""
@@ -282,6 +281,11 @@ class Machine(RuleBasedStateMachine):
         """Start the daemon, which takes time: no revision is made twice in one millisecond."""
         self.harness.now_ms += 1000
         self.harness.open()
+
+    def die(self) -> None:
+        """End as by SIGKILL, and start again."""
+        self.harness.kill()
+        self.boot()
 
     @rule()
     def restart(self) -> None:
@@ -721,7 +725,6 @@ class Machine(RuleBasedStateMachine):
         try:
             self.settle()
         finally:
-            self.harness.client.close()
             self.harness.close()
             for context in self.contexts.values():
                 context.__exit__(None, None, None)

@@ -206,7 +206,7 @@ class CaptureLoop:
         self.queue.throttle.start()
         try:
             for first in entries:
-                group = [self._read(first)] if work.single else self._read_group(chain((first,), entries), until)
+                group = [self.read(first)] if work.single else self._read_group(chain((first,), entries), until)
                 readings += group
                 size += sum(reading.size for reading in group)
                 if size > SLICE_BYTES or self._resources.clock.monotonic() > until or group[-1].stays_first:
@@ -230,7 +230,7 @@ class CaptureLoop:
         with spool.group():
             begun, files, size = spool.groups, 0, 0
             for entry in entries:
-                reading = self._read(entry)
+                reading = self.read(entry)
                 readings.append(reading)
                 total, files, size = total + reading.size, files + 1, size + reading.size
                 if begun != spool.groups:
@@ -241,7 +241,7 @@ class CaptureLoop:
                     break
         return readings
 
-    def _read(self, entry: Entry) -> Reading:
+    def read(self, entry: Entry) -> Reading:
         """Read a path, or a slice of it, for each source that owns it."""
         turn = replace(self.turn, changed=entry.rank is Rank.CHANGED)
         outcomes = [

@@ -1,6 +1,6 @@
 """The engine: everything that captures and pushes under one configuration.
 
-The daemon, `sync`, `demo` and the tests of the loops use it. Other tests call `ingest()` and `upload()` directly.
+The daemon, `sync`, `demo` and the tests use it. Only the tests of `ingest()` and `upload()` call these directly.
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ from sessiond import state
 from sessiond.cli import ls, main, sources
 from sessiond.cli.listing import listing
 from sessiond.cli.output import wrapped
-from sessiond.privacy import Masking, Terms
-from sessiond.redact import Policy
 from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.health import CaptureHealth, RootHealth, write
@@ -274,7 +272,7 @@ def test_no_other_command_prints_a_secret(harness: DaemonHarness, capfdbinary: p
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
-    harness.masking = Masking(Terms(policy=Policy()))
+    harness.settings["redact"] = "mask"
     harness.close()
     harness.open()
     harness.write(CLAUDE, claude(SESSION, 1, text=f"use {secret}", cwd=f"/w/{secret}", gitBranch=secret))
@@ -390,7 +388,7 @@ def test_sources_says_what_was_not_understood(harness: DaemonHarness, capsys: py
     harness.settle()
     assert run(harness, "sources") == 0
     text = capsys.readouterr().out
-    assert "claude-code  1 session, 0 ongoing, last active" in text
+    assert "claude-code  1 session in 1 file, 0 ongoing, last active" in text
     assert "  ! 1 unknown record type since 2.1.330: hologram\n    messages may be undercounted" in text
     assert "  ! 1 damaged record: kept in the transcript" in text
     assert "Supported, not found here: aider, " in text

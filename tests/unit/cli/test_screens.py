@@ -21,6 +21,8 @@ import pytest
 from sessiond import pause, state
 from sessiond.spool import health
 from sessiond.spool.health import CLEAN, CaptureHealth, EndpointHealth, RootHealth
+from sessiond.spool.sizes import SIZES as SIZES_COUNTED
+from sessiond.spool.verification import RESULT
 from support.harness import DaemonHarness, claude, daemon_harness
 from support.rules_cache import put_rules
 from support.terminal import Terminal
@@ -60,6 +62,8 @@ def captured(harness: DaemonHarness) -> None:
     harness.now_ms = now_ms()
     harness.uploading.address = URL
     harness.settle()
+    for daily in (SIZES_COUNTED, RESULT):
+        harness.spool.set_meta(daily, None)  # the screens are those of the first day
 
 
 def watched(harness: DaemonHarness, *, files: int = 3, backlog: int = 0, **how: str) -> None:
@@ -122,11 +126,11 @@ def degraded(harness: DaemonHarness) -> None:
 
 def endpoint_down(harness: DaemonHarness) -> None:
     captured(harness)
-    watched(harness)
     at = datetime.fromtimestamp(before_ms(HOUR) / 1000, UTC).isoformat().replace("+00:00", "Z")
     harness.now_ms = before_ms(HOUR)
     harness.write(f".claude/projects/-home-dev-project/{SESSIONS[0]}.jsonl", claude(SESSIONS[0], 7, timestamp=at))
     harness.scan()
+    watched(harness)
     failing(harness, "unreachable", f"{URL} can't be reached: connection refused")
 
 

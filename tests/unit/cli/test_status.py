@@ -363,6 +363,7 @@ def test_all_well_is_one_screen(harness: DaemonHarness, look: Look, daemon: stat
         "found         1 file, all read\n"
         "captured      1 session, 0 ongoing\n"
         "acknowledged  1 of them\n"
+        "sizes         808 B (claude-code 808 B)\n"
         "disk          215 kB in /state\n"
         "\n"
         "tool         sessions  acked  ongoing  idle  watch    directory\n"

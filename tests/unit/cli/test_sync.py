@@ -84,10 +84,11 @@ def test_a_long_file_is_captured_in_slices(harness: DaemonHarness, monkeypatch: 
 
 
 def test_what_backfill_leaves_out_is_said(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
-    """Everything captured is acknowledged, but `backfill` leaves out older sessions."""
+    """Everything captured is acknowledged, but `backfill` leaves out older sessions, from before the first start."""
     path = harness.write(CLAUDE, claude(SESSION, 1))
     os.utime(path, (1, 1))
-    assert main(["sync"], environ(harness, SESSIOND_BACKFILL="90d")) == 0
+    new = os.path.join(harness.home, "state")
+    assert main(["sync"], environ(harness, SESSIOND_BACKFILL="90d", SESSIOND_STATE_DIR=new)) == 0
     assert capsys.readouterr().out == "0 sessions, all acknowledged; 1 file excluded by backfill\n"
 
 

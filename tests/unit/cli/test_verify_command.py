@@ -17,10 +17,8 @@ from msgspec.structs import replace
 
 from sessiond import zstd
 from sessiond.cli import main
-from sessiond.config import Config
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
-from sessiond.privacy import Masking, read_terms
 from sessiond.spool.archive_counts import ARCHIVE_LISTED
 from sessiond.spool.archived import ArchivedSession
 from sessiond.spool.verification import EACH_MS, RESULT, read_verification
@@ -185,7 +183,7 @@ def test_bytes_that_only_the_endpoint_has_are_compared_too(
 ) -> None:
     """The tool has deleted its file. What was captured of it, masked or not, is known by its digests."""
     harness.close()
-    harness.masking = Masking(read_terms(Config(), {}, b"k" * 64)) if masked else Masking()
+    harness.settings["redact"] = "mask" if masked else "off"
     harness.open()
     path = harness.write(CLAUDE, claude(SESSION, 0, text=f"one text with {SECRET}"), claude(SESSION, 1))
     harness.settle()
@@ -237,7 +235,7 @@ def test_digests_outlive_a_change_of_rules_and_a_restart_of_the_endpoint(
     """The client removes the bytes that it kept for them, and the endpoint computes them from its bytes."""
     capture(harness)
     harness.close()
-    harness.masking = Masking(read_terms(Config(), {}, b"k" * 64))
+    harness.settings["redact"] = "mask"
     harness.open()
     harness.settle()
     harness.endpoint.store.digests.clear()
@@ -394,7 +392,6 @@ def test_the_daemon_compares_once_a_day(harness: DaemonHarness) -> None:
     assert check(harness.address) == 0
     assert check("https://other.example.org") == 0, "that is another endpoint"
     harness.now_ms += EACH_MS
-    harness.settle()
     assert check(harness.address) == 2
     again = read_verification(harness.spool.meta(RESULT))
     assert again is not None
@@ -421,6 +418,7 @@ def test_what_only_the_built_in_archive_has_is_a_problem(
     archive = Path(harness.state, "archive", "endpoint.db")
     archive.parent.mkdir()
     archive.touch()
+    harness.archive = harness.endpoint  # one exists, so what was found in it is kept at the next start
     assert problems(harness, capsys) == ["the built-in archive was not compared with the endpoint yet"]
     assert problems(harness, capsys, "--tool", "claude-code") == []  # it is not known what its sessions are
     with harness.spool.transaction():

@@ -45,7 +45,8 @@ def test_the_cost_of_a_line_does_not_depend_on_the_length_of_its_session(harness
     harness.close()
     harness.open()  # none of it is in memory any more
     assert written(harness, 20_018) <= max(short) + 4 * 4096
-    harness.push()
+    while harness.push().more:
+        pass
     assert harness.held_sessions()[SESSION]["record"]["message_count"] == 20_018
 
 

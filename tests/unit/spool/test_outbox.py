@@ -101,7 +101,7 @@ def test_a_record_names_the_length_of_each_transcript_that_is_pushed(harness: Da
 def test_a_record_names_no_transcript_that_is_never_pushed(harness: DaemonHarness) -> None:
     """If only the records of a tool are kept, its sessions must not wait for a transcript."""
     harness.close()
-    harness.records_only = frozenset(["claude-code"])
+    harness.settings["sources"] = {"claude-code": {"transcripts": False}}
     harness.open()
     harness.write(CLAUDE, claude(SESSION, 1))
     harness.settle()
