@@ -13,14 +13,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver, get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
+import pytest
+
 import sessiond
+from sessiond.daemon import archive
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(sessiond.__file__)))
 """The directory of the package, as PYTHONPATH. All of `sys.path` would have each import search the tests as well."""
@@ -55,7 +59,8 @@ class Program:
             arguments = (list(words), code, dict(environ), cwd or os.getcwd(), streams)
             _start_server()
             self._process = _CONTEXT.Process(target=_become, args=arguments, daemon=True)
-            self._process.start()
+            with _LOCK:
+                self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -75,16 +80,17 @@ class Program:
     @property
     def returncode(self) -> int | None:
         """The exit code, or minus the signal that ended it; None while it runs."""
-        return self._process.exitcode
+        return self.poll()
 
     def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
-        return self._process.exitcode
+        with _LOCK:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return the exit code. Raises: subprocess.TimeoutExpired."""
-        self._process.join(timeout)
-        code = self._process.exitcode
+        wait([self._process.sentinel], timeout)
+        code = self.poll()
         if code is None:
             assert timeout is not None
             raise subprocess.TimeoutExpired(self.args, timeout)
@@ -128,11 +134,13 @@ def run(
 
 
 _CONTEXT = get_context("forkserver")
+_LOCK = threading.Lock()
+"""For what looks at the ends of processes: two threads would both read the one exit code."""
 
 
 def _start_server() -> None:
     """Start the fork server, unless it runs."""
-    _CONTEXT.set_forkserver_preload(["support.preloaded"])
+    _CONTEXT.set_forkserver_preload([__name__, "support.preloaded"])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([SOURCE, TESTS])
     try:
@@ -153,7 +161,8 @@ def _become(words: list[str], code: str, environ: dict[str, str], cwd: str, stre
     # A new program has no other descriptors. The fork server finds this process's end and its code by its pid.
     os.closerange(3, 256)
     os.chdir(cwd)
-    if "coverage" in sys.modules:  # it measures interpreters that it has seen start
+    # Coverage measures interpreters that it has seen start, and macOS has libraries that do not work in a fork.
+    if "coverage" in sys.modules or sys.platform == "darwin":
         run_it = ["-c", code] if code else ["-P", "-m", "sessiond"]
         os.execve(sys.executable, [sys.executable, *run_it, *words], {"PYTHONPATH": SOURCE, **environ})
     sys.stdin = os.fdopen(0, closefd=False)
@@ -172,3 +181,24 @@ def _become(words: list[str], code: str, environ: dict[str, str], cwd: str, stre
         exec(code, {"__name__": "__main__"})
     else:
         runpy.run_module("sessiond", run_name="__main__", alter_sys=True)
+
+
+class _Forked:
+    """Stands for the module `subprocess` where the program starts itself."""
+
+    PIPE, TimeoutExpired = subprocess.PIPE, subprocess.TimeoutExpired
+
+    @staticmethod
+    def Popen(command: Sequence[str], *, stdin: File, stdout: File, start_new_session: bool) -> Program:  # noqa: N802
+        """Start `python -P -m sessiond`."""
+        assert command[:4] == [sys.executable, "-P", "-m", "sessiond"]
+        assert start_new_session
+        return Program(command[4:], os.environ, stdin=stdin, stdout=stdout, stderr=2)
+
+
+@contextmanager
+def forked_archives() -> Iterator[None]:
+    """Start built-in archives as forks, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "subprocess", _Forked)
+        yield
