@@ -73,6 +73,27 @@ CREATE TABLE messages (
     compacted INTEGER NOT NULL DEFAULT 0,
     api_content TEXT
 );
+CREATE TABLE session_model_usage (
+    session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+    model TEXT NOT NULL,
+    billing_provider TEXT NOT NULL DEFAULT '',
+    billing_base_url TEXT NOT NULL DEFAULT '',
+    billing_mode TEXT NOT NULL DEFAULT '',
+    task TEXT NOT NULL DEFAULT '',
+    api_call_count INTEGER NOT NULL DEFAULT 0,
+    input_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+    reasoning_tokens INTEGER NOT NULL DEFAULT 0,
+    estimated_cost_usd REAL NOT NULL DEFAULT 0,
+    actual_cost_usd REAL NOT NULL DEFAULT 0,
+    cost_status TEXT,
+    cost_source TEXT,
+    first_seen REAL,
+    last_seen REAL,
+    PRIMARY KEY (session_id, model, billing_provider, billing_base_url, billing_mode, task)
+);
 CREATE INDEX idx_messages_session ON messages(session_id, timestamp);
 CREATE INDEX idx_messages_session_active ON messages(session_id, active, timestamp);
 INSERT INTO sessions (id, source, model, model_config, system_prompt, parent_session_id, started_at, cwd, billing_provider) VALUES ('20260401_100000_751184', 'cli', 'hermes-5', '{"max_iterations": 90, "reasoning_config": null, "max_tokens": null}', 'You are Hermes Agent.', NULL, 1775037600.25, '/home/ada/loom', 'custom');
@@ -102,5 +123,11 @@ INSERT INTO messages (session_id, role, content, timestamp) VALUES ('20260401_10
 INSERT INTO messages (session_id, role, content, timestamp) VALUES ('20260401_100130_5fff41', 'user', 'In red?', 1775037693.5);
 INSERT INTO messages (session_id, role, content, timestamp, finish_reason) VALUES ('20260401_100130_5fff41', 'assistant', 'Red.', 1775037695.5, 'stop');
 UPDATE sessions SET title = 'Weaving #2', message_count = 8 WHERE id = '20260401_100130_5fff41';
+UPDATE messages SET tool_calls = (SELECT tool_calls FROM messages WHERE id = 2) WHERE session_id = '20260401_100130_5fff41' AND content = 'I ask a weaver.';
+UPDATE messages SET tool_call_id = 'call_1', tool_name = 'delegate_task' WHERE session_id = '20260401_100130_5fff41' AND role = 'tool';
 UPDATE messages SET reasoning_content = 'Ask first.', codex_reasoning_items = '[{"id":"rs_1"}]' WHERE tool_calls IS NOT NULL;
 UPDATE sessions SET reasoning_tokens = 7, estimated_cost_usd = 0.25, git_repo_root = '/home/ada/loom' WHERE id = '20260401_100000_751184';
+INSERT INTO session_model_usage (session_id, model, billing_provider, billing_base_url, api_call_count, input_tokens, output_tokens, estimated_cost_usd, first_seen, last_seen) VALUES ('20260401_100000_751184', 'hermes-5', 'custom', 'https://PLANTED-TOKEN@127.0.0.1/v1', 3, 210, 40, 0.25, 1775037601.5, 1775037663.5);
+INSERT INTO session_model_usage (session_id, model, billing_provider, task, api_call_count, input_tokens, output_tokens, first_seen, last_seen) VALUES ('20260401_100000_751184', 'hermes-5-mini', 'custom', 'title', 1, 30, 4, 1775037629.5, 1775037629.5);
+UPDATE sessions SET compression_failure_error = 'The summary was empty.' WHERE id = '20260401_100000_751184';
+UPDATE messages SET platform_message_id = 'chat-7' WHERE session_id = '20260401_100000_751184' AND content = 'In blue?';
