@@ -28,6 +28,7 @@ KEPT = [
     ("continue/cli-1.5", "session", '"usage":{"totalCost":0.00014,"promptTokens":100'),
     ("continue/extension", "session", '"mode":"agent"'),
     ("copilot-chat/3", "main", '"responderUsername":"GitHub Copilot"'),
+    ("copilot-chat/3", "session", '"localBranch":"indigo","localHeadCommit":"5c3ddf06'),
     ("copilot-cli/1.0-resume", "workspace", '"git_root":"/home/ada/loom"'),
     ("crush/0.90", "session", '"prompt_tokens":210,"completion_tokens":42'),
     ("crush/0.90", "session", '"cost":0.5'),
@@ -36,6 +37,9 @@ KEPT = [
     ("droid/0.215-fork", "settings", '"tokenUsage":{"inputTokens":200,"outputTokens":40'),
     ("droid/0.215-fork", "settings", '"reasoningEffort":"none"'),
     ("goose/schema-15", "session", '"accumulated_total_tokens":340'),
+    ("goose/schema-17", "session", '"accumulated_cache_read_tokens":96,"accumulated_cache_write_tokens":24'),
+    ("goose/schema-17", "session", '"cache_read_tokens":64,"cache_write_tokens":20'),
+    ("goose/schema-17", "session", '"parent_delegate_message_id":"msg_2","result_delivered_to_parent":true'),
     ("goose/schema-15", "usage", '"output_tokens":20,"total_tokens":120,"cache_read_tokens":64,"cost":0.125'),
     ("grok-build/1.0-fork", "summary", '"head_commit":"d0c8e9499768c1de8e574e242f69e9b0e219cd51"'),
     ("grok-build/1.0-fork", "spawned", '"subagent_type":"general-purpose"'),
@@ -56,6 +60,15 @@ KEPT = [
     ("hermes/2026", "session", '"input_tokens":120,"output_tokens":34'),
     ("kimi/code-1.5", "state", '"createdAt":1775037600000'),
     ("kiro/cli-v2", "session", '"model_info":{"model_id":"auto"}'),
+    ("llm/0.31", "main", '"system_fragments":["You know each pattern."]'),
+    (
+        "llm/0.31",
+        "main",
+        '"attachments":[{"type":"file","mime_type":"image/png","name":"/home/ada/loom/pattern.png"},{',
+    ),
+    ("llm/0.31", "main", '"mime_type":"image/png","data":"d2VmdA=="'),
+    ("llm/0.31", "main", '"tool_call_id":"call_1","attachments":[{"type":"file","mime_type":"image/jpeg"'),
+    ("llm/0.36", "main", '"mime_type":"text/plain","data":"d2VmdA=="'),
     ("mistral-vibe/2.26-lines", "meta", '"stats":{"session_prompt_tokens":90}'),
     ("mistral-vibe/2.26-lines", "meta", '"git_commit":"c115d93156dc435490ce2a22a26545b63201d1f1"'),
     ("openclaw/2026.9-database", "window", '"type":"window"'),
@@ -64,7 +77,9 @@ KEPT = [
     ("openhands/cli-1.16", "state", '"accumulated_cost":0.75'),
     ("openhands/cli-1.16", "usage-agent", '"token_usages":{"model":"openai/loom-1","prompt_tokens":200'),
     ("roo-code/3.52", "history", '"tokensIn":9,"tokensOut":9'),
-    ("warp/2026", "times", '"usage":{"credits_spent":1.5}'),
+    ("warp/2026", "times", '"conversation_usage_metadata":{"credits_spent":1.5}'),
+    ("warp/2026", "times", '"agent_name":"Counter","artifacts_json":"[{'),
+    ("zed/0.2", "times", '"detailed_summary_state":{"Generated":{"text":"A greeting."}}'),
     ("zed/0.3", "times", '"cumulative_token_usage":{"input_tokens":90,"output_tokens":8}'),
     ("zed/0.3", "times", '"request_token_usage":{"u1":'),
 ]
@@ -165,12 +180,13 @@ LEFT_OUT = {
         "agent environment_history files_in_context model_usage origin record_state subagent system_prompt taskType"
     ),
     "codewhale": "journal leaf_id mode schema_version system_prompt",
+    "copilot-chat": "changeType diffs relativePath status unifiedDiff",
     "cursor": "checkpointAt recency",
     "goose": "description extension_data model_config_json",
     "hermes": "billing_base_url last_activity_at model_config prompt system_prompt system_prompt_hash",
     "icodemate": "vcs",
     "kilo-code": "files_in_context record_source record_state roo_edit_date roo_read_date vcs",
-    "llm": "attachment_id content fragment_id payload response_json source tool_id tool_name",
+    "llm": "attachment_id content fragment_id order payload response_json source tool_id tool_name tool_result_id",
     "mimocode": "vcs",
     "mistral-vibe": (
         "agent_config agent_profile api_key archived_at arguments auto_approve bumped_at checkpoint checkpoint_version"
@@ -191,7 +207,7 @@ LEFT_OUT = {
     ),
     "pearai": "files_in_context perplexityHistory",
     "shelley": "conversation_options draft is_draft queued_messages",
-    "warp": "command",
+    "warp": "command summary",
 }
 """What a tool stores and no record has: keys and settings, drafts, counters and digests of the store, copies of the
 project's files, and what the facts of the session were taken from. Where a reader could miss it, `gaps` says so."""

@@ -12,8 +12,10 @@ from sessiond.session import Entry, Item, ItemKind, Role, Speaker, parse_time
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Unit, UserDirs, Watch
 from sessiond.sources.content import find, name_of, raw, template, text_of, thought
 from sessiond.sources.editors import user_data_dirs, workspace_folder
-from sessiond.sources.objects import OBJECT, as_text, encode
+from sessiond.sources.objects import OBJECT, as_text, encode, get_in
+from sessiond.sources.projection import SESSION, session_projection
 from sessiond.sources.records import parse
+from sessiond.sources.tokens import usage
 
 ID = r"([0-9A-Za-z][\w.-]{7,80})"
 CHAT = re.compile(rf"(?:([^/\n]+)/chatSessions/)?{ID}\.jsonl?", re.ASCII)
@@ -39,13 +41,13 @@ class CopilotChat(BaseSource):
     tool: ClassVar[str] = "copilot-chat"
     versions: ClassVar[tuple[str, ...]] = ("schema 3",)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or parent is stored: subagents are inside of their session",
+        "no version is stored, and a branch since 2026 only; no parent: subagents are inside of their session",
         "chats from before chatSessions/, in the editor's database (state.vscdb), are not read",
-        "a prompt that was not sent yet",
+        "a prompt that was not sent yet, and the changes in the working tree when a chat began",
         "chatEditingSessions/ has states of project files and is left out",
     )
     session_like: ClassVar[str] = r"(?:[^/]+/(?:.+/)?(?:chatSessions|transcripts)/)?[^/]+\.jsonl?(?:\.[\w.-]+)?"
-    projection_version: ClassVar[int] = 2
+    projection_version: ClassVar[int] = 3
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return the storage of workspaces (scanned: there may be thousands) and of windows without a folder."""
@@ -77,11 +79,18 @@ class CopilotChat(BaseSource):
             requests = chat.get("requests")
             if requests and isinstance(requests, list):
                 head = {key: chat[key] for key in HEAD if chat.get(key) is not None}
-                yield Projection(native_id=unit.native_id or "", records=[encode(head), *map(encode, requests)])
+                native_id = unit.native_id or ""
+                yield Projection(native_id=native_id, records=[encode(head), *map(encode, requests)])
+                if isinstance(repository := chat.get("repoData"), dict):
+                    # Without the patches of all files that differ from the last commit.
+                    known = {name: value for name, value in repository.items() if name != "diffs"}
+                    yield session_projection(native_id, {"repoData": known})
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a request: it counts as a prompt, and its response as an answer once it has content."""
         item = parse(OBJECT, record)
+        if item.get("type") == SESSION:
+            return Entry(branch=as_text(get_in(item, "repoData", "localBranch")))
         if "requestId" not in item:
             version = item.get("version")
             known = not isinstance(version, int | None) or version in KNOWN_VERSIONS
@@ -106,6 +115,8 @@ class CopilotChat(BaseSource):
         for part in record.get("response") or ():
             if isinstance(part, dict):
                 yield from _part_items(part, answer)
+        spent = {"input": record.get("promptTokens"), "output": record.get("completionTokens")}
+        yield from usage(spent, answer)
 
 
 def _part_items(part: dict[str, Any], answer: Item) -> Iterator[Item]:

@@ -89,7 +89,7 @@ class Crush(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "the database of a project that is no longer listed is not found",
-        "the files that the model read and wrote (table `files`): they are copies of the project's",
+        "the files that the model read and wrote (tables `files`, `read_files`): they are copies of the project's",
         "projects.json lists the projects, which is where their databases are found",
     )
     session_like: ClassVar[str] = DATABASES

@@ -19,7 +19,7 @@ from sessiond.sources.user_dirs import unique_paths
 # Row ids only grow: compaction replaces all rows of a session. Deletions, and changes inside a row (whether a message
 # is visible), are looked for in sessions of the last day, and in the others once a day.
 HEADS = """
-    SELECT id, printf('%s %s %s %s %s', updated_at, {title}, {used}, {tokens},
+    SELECT id, printf('%s %s %s %s %s %s', updated_at, {title}, {used}, {tokens}, {delegated},
         (SELECT max(id) FROM messages WHERE session_id = sessions.id)),
         updated_at > (SELECT datetime(max(updated_at), '-1 day') FROM sessions) FROM sessions
 """
@@ -33,8 +33,9 @@ MESSAGES = """
 # Without recipes and the data of extensions, whose settings may hold a key.
 STATE = columns(
     "updated_at user_set_name provider_name total_tokens input_tokens output_tokens"
-    " accumulated_total_tokens accumulated_input_tokens accumulated_output_tokens accumulated_cost schedule_id"
-    " goose_mode archived_at project_id thread_id"
+    " cache_read_tokens cache_write_tokens accumulated_total_tokens accumulated_input_tokens accumulated_output_tokens"
+    " accumulated_cache_read_tokens accumulated_cache_write_tokens accumulated_cost schedule_id goose_mode archived_at"
+    " project_id thread_id parent_delegation"
 )
 USED = columns(
     "created_timestamp model input_tokens output_tokens total_tokens cache_read_tokens cache_write_tokens cost"
@@ -77,14 +78,14 @@ class Goose(BaseSource):
 
     tool: ClassVar[str] = "goose"
     variables: ClassVar[tuple[str, ...]] = ("GOOSE_PATH_ROOT",)
-    versions: ClassVar[tuple[str, ...]] = ("1.0 (lines)", "1.10", "schema 15")
+    versions: ClassVar[tuple[str, ...]] = ("1.0 (lines)", "1.10", "schema 15", "schema 17")
     id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("sessions", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "no version or branch is stored",
         "in sessions older than a day, a message that is hidden or shown again is found within a day",
         "recipes, the data of extensions and the settings of a model except its name: they may hold keys",
     )
-    projection_version: ClassVar[int] = 2
+    projection_version: ClassVar[int] = 3
     local_ids: ClassVar[bool] = True  # a date and a number: every machine has a 20260822_1
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>sessions\.db)(?:-wal)?|(?P<id>[\w-]+)\.jsonl", re.ASCII)
 
@@ -143,7 +144,7 @@ class Goose(BaseSource):
 
 
 def _columns(database: Rows) -> dict[str, str]:
-    """Return the SQL for the columns that were added with schemas 3 to 15."""
+    """Return the SQL for the columns that were added with schemas 3 to 17."""
     used = "(SELECT max(id) FROM usage_ledger WHERE session_id = sessions.id)"
     name, model = "coalesce(nullif(name, ''), description)", "json_extract(model_config_json, '$.model_name')"
     return {
@@ -154,6 +155,7 @@ def _columns(database: Rows) -> dict[str, str]:
         "shown": column_or(database, "messages", "metadata_json"),
         "count": column_or(database, "messages", "tokens"),
         "tokens": column_or(database, "sessions", "accumulated_total_tokens"),
+        "delegated": column_or(database, "sessions", "parent_delegation", "length(parent_delegation)"),
         "id": column_or(database, "messages", "message_id"),
         "used": column_or(database, "usage_ledger", "model", used),
     }
@@ -167,7 +169,8 @@ def _most_used_model(database: Rows, native_id: str) -> str | None:
 def _usage(database: Rows, native_id: str, model: str | None) -> Iterator[Projection]:
     """Project the state of a session, and what each answer used, which is only added to."""
     for state in select(database, "sessions", STATE, "WHERE id = ?", native_id):
-        yield session_projection(native_id, {**state, "model": model})
+        delegation = as_json(state["parent_delegation"])
+        yield session_projection(native_id, {**state, "model": model, "parent_delegation": delegation})
     used = select(database, "usage_ledger", USED, "WHERE session_id = ? ORDER BY id", native_id)
     records = [encode({"type": "usage", **without_nulls(row)}) for row in used]
     yield Projection(native_id=native_id, stream="usage", records=records)

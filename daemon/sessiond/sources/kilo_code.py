@@ -35,6 +35,7 @@ class KiloCode(OpenCode):
     versions: ClassVar[tuple[str, ...]] = ("7.7.7",)
     gaps: ClassVar[tuple[str, ...]] = (
         "no branch is stored; the parent of a subagent is in OpenCode's column, and in no sample",
+        "the board of subagents (`kilo_board_message`), whose notes are calls of a tool",
         "left out: snapshot/, log/, telemetry-*, auth.json (keys), storage/migration",
     )
     folder: ClassVar[str] = "kilo"

@@ -24,7 +24,7 @@ THREADS = """
     FROM turns LEFT JOIN threads ON threads.id = thread_id GROUP BY thread_id
 """
 RESPONSES = "SELECT id, coalesce(conversation_id, id), rowid FROM responses ORDER BY rowid"
-BESIDE = ("tool_calls", "tool_results", "prompt_attachments", "prompt_fragments")
+BESIDE = ("tool_calls", "tool_results", "prompt_attachments", "prompt_fragments", "system_fragments")
 """What belongs to a response is written after it, row by row."""
 RESPONSE = columns(
     "id model resolved_model prompt system response reasoning datetime_utc duration_ms input_tokens output_tokens"
@@ -34,14 +34,17 @@ TURN = columns(
     "id parent_message_hash tip_message_hash model resolved_model options_json input_tokens output_tokens token_details"
     " duration_ms datetime_utc"
 )
+CALL = columns("name arguments tool_call_id")
+RESULT = columns("id name output tool_call_id exception")
 KNOWN = frozenset(["response", "message", "turn"])
 SILENT = ("reasoning", "tool_result")
-ATTACHED = """
-    SELECT type, path, url FROM prompt_attachments JOIN attachments ON id = attachment_id WHERE response_id = ?
-    ORDER BY "order"
-"""
+ATTACHMENT_LIMIT = 16 << 20
+"""Bytes of an attachment whose content is kept; what is in a file or behind a link has no content here."""
+FILE = f"SELECT type, path, url, CASE WHEN length(content) <= {ATTACHMENT_LIMIT} THEN content END"
+ATTACHED = FILE + ' FROM {table} JOIN attachments ON id = attachment_id WHERE {owner} = ? ORDER BY "order"'
+ATTACHMENT = f"{FILE} FROM attachments WHERE id = ?"
 FRAGMENTS = """
-    SELECT content FROM prompt_fragments JOIN fragments ON id = fragment_id WHERE response_id = ? ORDER BY "order"
+    SELECT content FROM {table} JOIN fragments ON id = fragment_id WHERE response_id = ? ORDER BY "order"
 """
 
 
@@ -55,11 +58,12 @@ class Llm(BaseSource):
     own_keys: ClassVar[bool] = True  # a hash of a message and those before it: two threads may begin alike
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, folder or branch is stored",
-        "the content of attachments, and requests and answers as the API's JSON, are not read",
+        "the content of attachments above 16 MiB, and requests, answers and schemas as the API's JSON, are not read",
         "the table `log` of versions before 0.9 is not read",
         "settings beside the database: keys.json, which holds keys, *.yaml and *.txt",
     )
     session_like: ClassVar[str] = r"logs[^/]*\.db(?:\.[\w.-]+)?"
+    projection_version: ClassVar[int] = 2
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>logs\.db)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -144,6 +148,7 @@ def _older_marks(database: Rows) -> Iterator[tuple[str, str]]:
 def _asked(record: Mapping[str, Any], base: Item) -> Iterator[Item]:
     for each in _listed(record, "tool_results"):
         yield result({**each, "is_error": bool(each.get("exception"))}, base)
+        yield from blocks(each.get("attachments"), replace(base, speaker=Speaker.TOOL, counts=False))
     for name in ("prompt", "fragments", "attachments"):
         yield from blocks(record.get(name), base)
 
@@ -170,18 +175,28 @@ def _responses(database: Rows, native_id: str) -> Iterator[bytes]:
     clauses = "WHERE coalesce(conversation_id, id) = ? ORDER BY rowid"
     for row in list(select(database, "responses", RESPONSE, clauses, native_id)):
         record: dict[str, Any] = {"type": "response", **row}
-        if database.has("prompt_attachments") and database.has("attachments"):
-            attached = database.rows(ATTACHED, row["id"])
-            record["attachments"] = [_file(*each) for each in attached] or None
-        if database.has("prompt_fragments") and database.has("fragments"):
-            record["fragments"] = [content for (content,) in database.rows(FRAGMENTS, row["id"])] or None
-        for table, names in (
-            ("tool_calls", "name arguments tool_call_id"),
-            ("tool_results", "name output tool_call_id exception"),
-        ):
-            found = select(database, table, columns(names), "WHERE response_id = ? ORDER BY id", row["id"])
-            record[table] = [without_nulls(each) for each in found] or None
+        record["attachments"] = _attached(database, "prompt_attachments", "response_id", row["id"])
+        for name, table in (("fragments", "prompt_fragments"), ("system_fragments", "system_fragments")):
+            if database.has(table) and database.has("fragments"):
+                found = database.rows(FRAGMENTS.format(table=table), row["id"])
+                record[name] = [content for (content,) in found] or None
+        clauses = "WHERE response_id = ? ORDER BY id"
+        calls = select(database, "tool_calls", CALL, clauses, row["id"])
+        record["tool_calls"] = [without_nulls(each) for each in calls] or None
+        results = list(select(database, "tool_results", RESULT, clauses, row["id"]))
+        for each in results:
+            number = each.pop("id")
+            each["attachments"] = _attached(database, "tool_results_attachments", "tool_result_id", number)
+        record["tool_results"] = [without_nulls(each) for each in results] or None
         yield encode(without_nulls(record))
+
+
+def _attached(database: Rows, table: str, owner: str, number: object) -> list[dict[str, Any]] | None:
+    """Return the attachments of a prompt or of a result; None without any."""
+    if not (database.has(table) and database.has("attachments")):
+        return None
+    found = database.rows(ATTACHED.format(table=table, owner=owner), number)
+    return [_file(*each) for each in found] or None
 
 
 def _turns(database: Rows, native_id: str, *, continued: bool) -> Iterator[bytes]:
@@ -227,7 +242,7 @@ def _parts(database: Rows, message: str) -> list[dict[str, Any]]:
             text = "".join(_piece(database, piece) for piece in pieces if isinstance(piece, dict))
         block = {**payload, "type": row["type"], "text": text}
         if attached := as_text(get_in(payload, "attachment", "id")):
-            for each in database.rows("SELECT type, path, url FROM attachments WHERE id = ?", attached):
+            for each in database.rows(ATTACHMENT, attached):
                 block = {**_file(*each), "id": attached}
         found.append(without_nulls(block))
     return found
@@ -240,8 +255,9 @@ def _piece(database: Rows, piece: dict[str, Any]) -> str:
     return next((content for (content,) in rows if isinstance(content, str)), "")
 
 
-def _file(kind: str | None, path: str | None, url: str | None) -> dict[str, Any]:
-    return {"type": "file", "mime_type": kind, "name": path or url}
+def _file(kind: str | None, path: str | None, url: str | None, content: bytes | None) -> dict[str, Any]:
+    """Return an attachment as a content block; its content is base64."""
+    return without_nulls({"type": "file", "mime_type": kind, "name": path or url, "data": content})
 
 
 SOURCES = (Llm(),)

@@ -49,6 +49,7 @@ class Shelley(BaseSource):
     gaps: ClassVar[tuple[str, ...]] = (
         "no version is stored, and a branch only after it changed",
         "drafts and queued messages, which were not sent yet",
+        "who wrote a message (`user_email`), and the requests and answers of the API (`llm_requests`)",
         "the data that only the user interface shows (`display_data`), which repeats the results of tools",
         "a database at another place (`-db`) is not found: add its directory to the roots in the configuration",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,21 +13,20 @@ from msgspec.structs import replace
 from sessiond.session import Entry, Item, Role, Speaker, parse_time
 from sessiond.sources.base import DATABASES, BaseSource, Memory, Projection, Root, Rows, UserDirs, Watch
 from sessiond.sources.content import blocks, find, note, template
-from sessiond.sources.objects import encode, without_nulls
+from sessiond.sources.objects import OBJECT, as_text, encode, without_nulls
 from sessiond.sources.records import ABSENT, parse
-from sessiond.sources.rows import as_json, columns, select
+from sessiond.sources.rows import as_bytes, column_or, columns, select
 
 GROUP = "Library/Group Containers/2BBY89MBSN.dev.warp/Library/Application Support"
 FIELDS = columns(
     "exchange_id start_ts working_directory output_status model_id input planning_model_id coding_model_id"
 )
-SESSIONS = "SELECT conversation_id, last_modified_at FROM agent_conversations"
+# A newer version adds the summary to the rows of an older one, without changing their time.
+SESSIONS = "SELECT conversation_id, printf('%s %s', last_modified_at, {summary}) FROM agent_conversations"
 QUERIES = "WHERE conversation_id = ? ORDER BY start_ts, exchange_id"
-CHANGED = """
-    SELECT last_modified_at, iif(json_valid(conversation_data),
-        json_extract(conversation_data, '$.conversation_usage_metadata'), NULL)
-    FROM agent_conversations WHERE conversation_id = ?
-"""
+CONVERSATION = columns("conversation_data last_modified_at summary")
+# What is known of a conversation as a whole. Without its id on the server, with which it may be read there.
+STATE = columns("conversation_usage_metadata agent_name artifacts_json reverted_action_ids")
 
 
 class _Query(msgspec.Struct, gc=False):
@@ -53,10 +53,10 @@ class Warp(BaseSource):
     id_columns: ClassVar[tuple[tuple[str, str], ...]] = (("ai_queries", "conversation_id"),)
     gaps: ClassVar[tuple[str, ...]] = (
         "the text of answers is on the server or in an undocumented form, in which no secret could be masked",
-        "no version, branch, title or parent is stored",
+        "no version or branch is stored",
     )
     session_like: ClassVar[str] = DATABASES
-    projection_version: ClassVar[int] = 2
+    projection_version: ClassVar[int] = 3
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>warp\.sqlite)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -71,18 +71,23 @@ class Warp(BaseSource):
             yield Root(path=base, watch=Watch.FLAT, depth=0)
 
     def sessions(self, database: Rows) -> Iterable[tuple[str, str]]:
-        """List conversations by the time of their last change."""
+        """List conversations by the time of their last change, and by the summary that is added later."""
         if database.has("agent_conversations", "conversation_id", "last_modified_at"):
-            yield from ((native_id, str(changed)) for native_id, changed in database.rows(SESSIONS))
+            summary = column_or(database, "agent_conversations", "summary", "length(summary)")
+            yield from database.rows(SESSIONS.format(summary=summary))
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project a conversation's questions in order. The rest of the database is the terminal's history."""
         rows = list(select(database, "ai_queries", FIELDS, QUERIES, native_id))
-        yield Projection(native_id=native_id, records=[encode(without_nulls(row)) for row in rows])
-        if rows:
-            changes = list(database.rows(CHANGED, native_id))
-            times = [encode(without_nulls({"last_modified_at": at, "usage": as_json(used)})) for at, used in changes]
-            yield Projection(native_id=native_id, records=times, stream="times")
+        for row in list(select(database, "agent_conversations", CONVERSATION, "WHERE conversation_id = ?", native_id)):
+            known, summary = _object(row["conversation_data"]), _object(row["summary"])
+            records = [encode(without_nulls(each)) for each in rows]
+            parent, title = as_text(known.get("parent_conversation_id")), as_text(summary.get("title"))
+            metadata = Entry(title=title or None)
+            yield Projection(native_id=native_id, records=records, parent=parent, metadata=metadata)
+            if rows:
+                state = {"last_modified_at": row["last_modified_at"], **{name: known.get(name) for name in STATE}}
+                yield Projection(native_id=native_id, records=[encode(without_nulls(state))], stream="times")
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode an exchange: a question if it has text, and an answer once it is completed."""
@@ -113,6 +118,13 @@ class Warp(BaseSource):
         for answer in entry.more:
             if answer.role is not None:
                 yield replace(note(ANSWER, template(answer)), speaker=Speaker.ASSISTANT, counts=True)
+
+
+def _object(value: str | None) -> dict[str, Any]:
+    """Return a column that holds a JSON object; a damaged one is empty, because the questions are in another table."""
+    with suppress(ValueError):
+        return parse(OBJECT, as_bytes(value or "{}"))
+    return {}
 
 
 SOURCES = (Warp(),)

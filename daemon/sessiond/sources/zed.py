@@ -17,8 +17,8 @@ from sessiond.sources.records import parse
 COLUMNS = ("updated_at", "created_at", "folder_paths", "folder_paths_order", "parent_id")
 # What changes of a thread. Without a prompt that was not sent yet, and where the window was scrolled to.
 STATE = (
-    "cumulative_token_usage request_token_usage detailed_summary profile completion_mode speed thinking_enabled"
-    " thinking_effort subagent_context exceeded_window_error imported"
+    "cumulative_token_usage request_token_usage detailed_summary detailed_summary_state profile completion_mode speed"
+    " thinking_enabled thinking_effort subagent_context exceeded_window_error tool_use_limit_reached imported"
 )
 THREAD_LIMIT = 256 << 20
 """Bytes of an unpacked thread, which is parsed as a whole."""
@@ -38,8 +38,7 @@ class Zed(BaseSource):
         "a prompt that was not sent yet",
     )
     session_like: ClassVar[str] = DATABASES
-    projection_version: ClassVar[int] = 2
-
+    projection_version: ClassVar[int] = 3
     files: ClassVar[re.Pattern[str]] = re.compile(r"(?P<store>threads\.db)(?:-wal)?")
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
@@ -78,8 +77,8 @@ class Zed(BaseSource):
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a record. Documents of 0.3 wrap a message in its kind; older ones have a role."""
         match parse(OBJECT, record):
-            case {"updated_at": str() as updated}:
-                return Entry(time=updated)
+            case {"updated_at": str() | int() | float() as updated}:
+                return Entry(time_ms=parse_time(updated))
             case {"id": str(), "version": _} as head:
                 return _decode_head(head, memory)
             case {"User": dict() as message} | {"role": "user", **message}:

@@ -117,7 +117,7 @@ class OpenCode(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.5", "1.1.65", "1.2", "1.18.33")
     id_columns = (("session", "id"),)
     gaps: ClassVar[tuple[str, ...]] = (
-        "no branch is stored",
+        "no branch is stored, and a prompt that waits to be sent (`session_input`) is not read",
         "in versions without events (1.2), an edit in a session older than a day is found within a day",
         "a database in OPENCODE_DB whose name does not end with .db is not read",
         "the diffs of a session's summary, which its parts have, and the link that opens a shared session to anybody",

@@ -5,6 +5,8 @@ CREATE TABLE "prompt_attachments" ( "response_id" TEXT REFERENCES "responses"("i
 CREATE TABLE "fragments" ( "id" INTEGER PRIMARY KEY, "hash" TEXT, "content" TEXT, "datetime_utc" TEXT, "source" TEXT );
 CREATE UNIQUE INDEX "idx_fragments_hash" ON "fragments" ("hash");
 CREATE TABLE "prompt_fragments" ( "response_id" TEXT REFERENCES "responses"("id"), "fragment_id" INTEGER REFERENCES "fragments"("id"), "order" INTEGER, PRIMARY KEY ("response_id", "fragment_id", "order") );
+CREATE TABLE "system_fragments" ( "response_id" TEXT REFERENCES "responses"("id"), "fragment_id" INTEGER REFERENCES "fragments"("id"), "order" INTEGER, PRIMARY KEY ("response_id", "fragment_id", "order") );
+CREATE TABLE "tool_results_attachments" ( "tool_result_id" INTEGER REFERENCES "tool_results"("id"), "attachment_id" TEXT REFERENCES "attachments"("id"), "order" INTEGER, PRIMARY KEY ("tool_result_id", "attachment_id") );
 CREATE TABLE "tool_calls" ( "id" INTEGER PRIMARY KEY, "response_id" TEXT REFERENCES "responses"("id"), "tool_id" INTEGER REFERENCES "tools"("id"), "name" TEXT, "arguments" TEXT, "tool_call_id" TEXT );
 CREATE TABLE "tool_results" ( "id" INTEGER PRIMARY KEY, "response_id" TEXT REFERENCES "responses"("id"), "tool_id" INTEGER REFERENCES "tools"("id"), "name" TEXT, "output" TEXT, "tool_call_id" TEXT, "instance_id" INTEGER REFERENCES "tool_instances"("id") , "exception" TEXT);
 INSERT INTO conversations VALUES ('01k3000000000000000000000a', 'Weaving', 'gpt-4o-mini');
@@ -17,3 +19,9 @@ INSERT INTO attachments VALUES ('a1', 'image/png', '/home/ada/loom/pattern.png',
 INSERT INTO prompt_attachments VALUES ('01k30000000000000000000003', 'a1', 0);
 INSERT INTO fragments VALUES (1, 'f1', 'The pattern has stripes.', '2026-05-22T10:59:00+00:00', 'pattern.txt');
 INSERT INTO prompt_fragments VALUES ('01k30000000000000000000003', 1, 0);
+INSERT INTO attachments VALUES ('a2', 'image/png', NULL, NULL, X'77656674');
+INSERT INTO prompt_attachments VALUES ('01k30000000000000000000003', 'a2', 1);
+INSERT INTO fragments VALUES (2, 'f2', 'You know each pattern.', '2026-05-22T10:59:00+00:00', NULL);
+INSERT INTO system_fragments VALUES ('01k30000000000000000000003', 2, 0);
+INSERT INTO attachments VALUES ('a3', 'image/jpeg', '/home/ada/loom/spools.jpg', NULL, NULL);
+INSERT INTO tool_results_attachments VALUES (1, 'a3', 0);

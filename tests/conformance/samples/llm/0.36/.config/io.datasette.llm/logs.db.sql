@@ -31,3 +31,5 @@ INSERT INTO threads VALUES ('01k3000000000000000000000b', 'Old cloth', 'b2:11', 
 INSERT INTO messages VALUES ('b2:08', NULL, 'user', NULL), ('b2:09', 'b2:08', 'assistant', NULL), ('b2:10', 'b2:09', 'user', NULL), ('b2:11', 'b2:10', 'assistant', NULL);
 INSERT INTO parts VALUES (10, 'b2:08', 0, 'text', NULL, 'Spin', NULL), (11, 'b2:09', 0, 'text', NULL, 'Spun.', NULL), (12, 'b2:10', 0, 'text', NULL, 'Spin on', NULL), (13, 'b2:11', 0, 'text', NULL, 'Spun on.', NULL);
 INSERT INTO turns VALUES ('01m80000000000000000000014', '01k3000000000000000000000b', 'b2:10', 'b2:11', 'gpt-5-mini', NULL, NULL, NULL, 20, 4, NULL, 400, '2026-08-22T12:00:02.000000+00:00', NULL);
+INSERT INTO attachments VALUES ('a2', 'text/plain', NULL, NULL, X'77656674');
+INSERT INTO parts VALUES (14, 'b2:06', 1, 'attachment', NULL, NULL, '{"attachment": {"id": "a2"}}');

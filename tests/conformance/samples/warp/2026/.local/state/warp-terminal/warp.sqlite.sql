@@ -6,3 +6,6 @@ INSERT INTO agent_conversations VALUES (1, '00000e01-0000-4000-8000-000000000e01
 INSERT INTO ai_queries VALUES (1, 'x1', '00000e01-0000-4000-8000-000000000e01', '2026-05-28 10:00:00.500', '[{"Query":{"text":"which shed?"}}]', '/home/ada/loom', '"Completed"', 'claude-4-sonnet');
 INSERT INTO ai_queries VALUES (2, 'x2', '00000e01-0000-4000-8000-000000000e01', '2026-05-28 10:01:00', '[]', '/home/ada/loom', '"Completed"', 'claude-4-sonnet');
 UPDATE agent_conversations SET last_modified_at = '2026-05-28 10:02:00', conversation_data = '{"server_conversation_token":"FAKE-SECRET-must-never-leave","conversation_usage_metadata":{"credits_spent":1.5}}';
+UPDATE agent_conversations SET summary = '{"initial_query":"which shed?","title":"Find the shed","initial_working_directory":"/home/ada/loom","is_restorable":true}';
+INSERT INTO ai_queries VALUES (3, 'x3', '00000e02-0000-4000-8000-000000000e02', '2026-05-28 10:03:00', '[{"Query":{"text":"count the sheds"}}]', '/home/ada/loom', '"Completed"', 'claude-4-sonnet');
+INSERT INTO agent_conversations VALUES (2, '00000e02-0000-4000-8000-000000000e02', '{"server_conversation_token":"FAKE-SECRET-must-never-leave","parent_agent_id":"r1","agent_name":"Counter","parent_conversation_id":"00000e01-0000-4000-8000-000000000e01","artifacts_json":"[{\"Plan\":{\"title\":\"Count\"}}]"}', '2026-05-28 10:03:02', NULL);
