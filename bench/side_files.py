@@ -1,8 +1,9 @@
 """What side files cost beside transcript lines: the CPU of a megabyte of each.
 
-Both homes have one session. In the first one its transcript has all the bytes; in the second one, the same bytes are
-side files of 4 to 200 KB, as the outputs of commands are, with every tenth of 2 MB. The capture runs in this process,
-so that neither a start nor an idle thread is counted.
+Each home has one session. In the first one its transcript has all the bytes; in the second one, the same bytes are
+side files of 4 to 200 KB, as the outputs of commands are, with every tenth of 2 MB; in the third one, these are images,
+which no compression makes smaller. The homes are captured by turns, in this process, so that neither a start nor an
+idle thread is counted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from sessiond.watch import Batch
 
 SMALL = (4_000, 200_000)
 LARGE = 2_000_000
+LINES, TEXTS, IMAGES = "lines", "side files", "images"
+EXTENSIONS = {TEXTS: "txt", IMAGES: "png"}
 ROUNDS = 5
 """The least of several captures is reported: other programs only add to it."""
 
@@ -37,19 +40,20 @@ def side_files(plan: Plan) -> Iterator[Figure]:
     """Capture the same bytes as lines and as side files."""
     size = (40 if plan.quick else 200) * 1_000_000
     room = plan.room("side")
-    homes = [(_make(os.path.join(room, name), size, as_files=name == "files"), name) for name in ("lines", "files")]
-    found: dict[str, list[float]] = {}
+    homes = {kind: _make(os.path.join(room, kind), size, kind) for kind in (LINES, TEXTS, IMAGES)}
+    found: dict[str, list[float]] = {kind: [] for kind in homes}
     for number in range(ROUNDS):
-        for home, name in homes:
-            found.setdefault(name, []).append(_capture(home, os.path.join(room, f"{name}-{number}")))
-    lines, files = min(found["lines"]), min(found["files"])
+        for kind, home in homes.items():
+            found[kind].append(_capture(home, os.path.join(room, f"{kind}-{number}")))
+    least = {kind: min(spent) for kind, spent in found.items()}
     per, label = 1e9 / size, f"{size / 1e6:.0f} MB"
-    yield figure("side", "sessiond", f"CPU per MB of lines, {label}", f"{lines * per:.1f} ms")
-    yield figure("side", "sessiond", f"CPU per MB of side files, {label}", f"{files * per:.1f} ms")
-    yield figure("side", "sessiond", "side files, times the lines", f"{files / lines:.2f}", "1")
+    for kind, spent in least.items():
+        yield figure("side", "sessiond", f"CPU per MB of {kind}, {label}", f"{spent * per:.1f} ms")
+    for kind in (TEXTS, IMAGES):
+        yield figure("side", "sessiond", f"{kind}, times the {LINES}", f"{least[kind] / least[LINES]:.2f}", "1")
 
 
-def _make(home: str, size: int, *, as_files: bool) -> str:
+def _make(home: str, size: int, kind: str) -> str:
     """Make a home with a session of `size` bytes; return it."""
     session = str(uuid.UUID(int=7))
     path = os.path.join(home, corpus.claude_path(session, "/home/ada/work/project-00"))
@@ -58,19 +62,20 @@ def _make(home: str, size: int, *, as_files: bool) -> str:
     author = corpus.Claude(rnd, corpus.Text(rnd), "/home/ada/work/project-00", corpus.NOW, session=session)
     lines = [f"{line}\n".encode() for line in corpus.session_lines(author, size, 0)]
     with open(path, "wb") as file:
-        file.writelines(lines[:4] if as_files else lines)
-    if as_files:
-        _write_files(path.removesuffix(".jsonl"), b"".join(lines[4:]), rnd)
+        file.writelines(lines if kind == LINES else lines[:4])
+    if kind != LINES:
+        text = b"".join(lines[4:])
+        _write_files(path.removesuffix(".jsonl"), rnd.randbytes(len(text)) if kind == IMAGES else text, rnd, kind)
     return home
 
 
-def _write_files(directory: str, data: bytes, rnd: corpus.random.Random) -> None:
+def _write_files(directory: str, data: bytes, rnd: corpus.random.Random, kind: str) -> None:
     folder = os.path.join(directory, "tool-results")
     os.makedirs(folder)
     start = count = 0
     while start < len(data):
         length = LARGE if count % 10 == 9 else rnd.randint(*SMALL)
-        with open(os.path.join(folder, f"toolu_{count:06}.txt"), "wb") as file:
+        with open(os.path.join(folder, f"toolu_{count:06}.{EXTENSIONS[kind]}"), "wb") as file:
             file.write(data[start : start + length])
         start, count = start + length, count + 1
 

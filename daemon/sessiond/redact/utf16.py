@@ -7,7 +7,7 @@ are about ASCII, which is one byte and a zero there; any other character becomes
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sessiond.redact.binary import SEPARATOR
 from sessiond.redact.policy import Finding, Masked
@@ -16,14 +16,18 @@ OTHER = 0xFF
 """The byte for a character that has no zero in it."""
 _MARGIN = 128
 """Bytes on both sides of a run of ASCII that are searched with it: a secret may have other characters in it."""
-_RUN = re.compile(rb"(?:[\t\n\r\x1b-\x7e]\0){8,}")
+_ASCII = bytes([0x09, 0x0A, 0x0D, *range(0x1B, 0x7F)])
+_CLASSES = bytes(0 if byte == 0 else 1 if byte in _ASCII else 2 for byte in range(256))
+_SHORTEST = b"\x01\0" * 8
+"""The classes of the shortest run of ASCII that is searched for."""
+_RUN = re.compile(rb"(?:[%b]\0)+" % re.escape(_ASCII))
 _NOT_PRINTABLE = bytes([*range(0x20), *range(0x7F, 0x100)])
 Regions = list[tuple[int, int]]
 
 
 def byte_orders(data: bytes) -> Sequence[int]:
     """Return in which orders of bytes data with zeros has to be searched: first the one that gives more ASCII."""
-    if b"\0" not in data or not _RUN.search(data):
+    if b"\0" not in data or next(_runs(data), None) is None:
         return ()
     little, big = (len(to_narrow(data, find_regions(data, at), at).translate(None, _NOT_PRINTABLE)) for at in (0, 1))
     return (1, 0) if big > little else (0, 1)
@@ -36,8 +40,8 @@ def find_regions(data: bytes, at: int) -> Regions:
     outside of ASCII, both readings are possible.
     """
     regions: Regions = []
-    for run in _RUN.finditer(data):
-        low, high = max(0, run.start() - at), run.end() - at
+    for start, end in _runs(data):
+        low, high = max(0, start - at), end - at
         low -= min(_MARGIN, low & ~1)
         high += min(_MARGIN, (len(data) - high) & ~1)
         if regions and low <= regions[-1][1]:
@@ -49,6 +53,14 @@ def find_regions(data: bytes, at: int) -> Regions:
         if low < high:
             regions.append((low, high - (high - low) % 2))
     return regions
+
+
+def _runs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Iterate the runs of ASCII in UTF-16. An expression that searches an image for them takes thirty times as long."""
+    classes, position = data.translate(_CLASSES), 0
+    while (start := classes.find(_SHORTEST, position)) >= 0:
+        position = _RUN.match(data, start).end()  # type: ignore[union-attr]  # it begins with the shortest run
+        yield start, position
 
 
 def to_narrow(data: bytes, regions: Regions, at: int) -> bytes:
