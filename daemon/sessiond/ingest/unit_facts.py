@@ -32,7 +32,7 @@ def read_context(location: Location) -> Entry | None:
             finally:
                 os.close(descriptor)
     with suppress(*DAMAGED):
-        return location.source.context(beside, location.unit) if beside else None
+        return location.source.context(beside, location.unit) if location.unit.beside else None
     return None
 
 

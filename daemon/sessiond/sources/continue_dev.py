@@ -95,7 +95,7 @@ class Continue(BaseSource):
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
         """Return when a session began, which only the index has; it is not updated later."""
-        for indexed in parse(INDEX, beside[INDEX_FILE]):
+        for indexed in parse(INDEX, beside.get(INDEX_FILE, b"[]")):
             if indexed.session_id == unit.native_id:
                 date = indexed.date_created
                 time_ms = parse_time(int(date) if isinstance(date, str) and date.isdecimal() else date)

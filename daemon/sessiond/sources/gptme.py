@@ -23,6 +23,10 @@ from sessiond.sources.user_dirs import unique_paths
 
 # The names of branches may contain hyphens and dots, but no slash.
 FILE = re.compile(r"([^/]+)/(?:conversation|((?:branches|views)/[^/]+))\.jsonl", re.DOTALL)
+FORK = re.compile(r"(.+)-fork-\d{8}-\d{6}", re.ASCII | re.DOTALL)
+"""The name of a fork that was given none: the original's and a time."""
+OWN_NAME = re.compile(r"\d{4}-\d{2}-\d{2}-", re.ASCII)
+"""How the name begins that a new conversation is given. A user who forks one names the fork."""
 KNOWN = frozenset([*ROLES, "system"])
 INJECTED = re.compile(rb'"(?:\s|\\[nrt])*<system>')
 """How a prompt begins that the tool wrote itself, with the role `user`."""
@@ -52,7 +56,7 @@ class Gptme(BaseSource):
     versions: ClassVar[tuple[str, ...]] = ("0.33.0", "0.35.1")
     local_ids: ClassVar[bool] = True  # the id is a date with a random name, or one that the user gave
     gaps: ClassVar[tuple[str, ...]] = (
-        "no version, branch or parent is stored; what a fork copied counts once, in the one that was found first",
+        "no version, branch or parent is stored; nothing shows which of two named by users is a fork",
         "events.jsonl and events of branches, which repeat the messages, are not read",
         "config.toml, which may hold keys, is read for the title and the working directory only",
     )
@@ -84,14 +88,17 @@ class Gptme(BaseSource):
         return Unit(native_id=found[1], stream=found[2] or "main", thread=not found[2], beside=beside)
 
     def context(self, beside: Mapping[str, bytes], unit: Unit) -> Entry | None:
-        """Return the title, the model and the working directory, which the settings of the conversation have."""
+        """Return what the settings have, title, model and working directory, and whether the name is a fork's."""
+        name = unit.native_id or ""
+        fork = FORK.fullmatch(name)
+        origin = Entry(parent=fork[1] if fork else None, copied=fork is not None or not OWN_NAME.match(name))
         for content in beside.values():
             chat = tomllib.loads(content.decode("utf-8", "replace")).get("chat")
             cwd, title, model = (name_of(get_in(chat, key)) for key in ("workspace", "name", "model"))
             # A workspace below the home is written with ~; "@log" is one in the conversation's own directory.
             directory = os.path.expanduser(cwd) if cwd else ""
-            return Entry(cwd=directory if os.path.isabs(directory) else None, title=title, model=model)
-        return None
+            return replace(origin, cwd=directory if os.path.isabs(directory) else None, title=title, model=model)
+        return origin
 
     def decode(self, record: bytes, memory: Memory) -> Entry | None:
         """Decode a message. What the tool adds, outputs of commands too, has the role `system`."""
