@@ -61,7 +61,8 @@ def screen(status: Status, *, width: int = 80, home: str = "", color: bool = Fal
 def _facts(status: Status, home: str, width: int) -> Iterator[tuple[str, str]]:
     yield "sessiond", _daemon(status)
     yield "endpoint", _endpoint(status, width)
-    yield "found", _found(status)
+    unknown = sum(tool.unrecognized for tool in status.tools)
+    yield "found", _found(status) + (f"; {unknown} more not recognized" if unknown else "")
     totals, waiting = status.totals, status.outbox
     if totals is None or waiting is None:
         yield "captured", _unknown(status)

@@ -25,7 +25,7 @@ from sessiond.spool.damaged import set_aside
 from sessiond.spool.health import CaptureHealth, EndpointHealth, RootHealth
 from sessiond.spool.schema import VERSION
 from sessiond.spool.stats import ToolCount
-from sessiond.status import Running, SpoolState, Status, ToolStatus, read_status
+from sessiond.status import Advice, Running, SpoolState, Status, ToolStatus, read_status
 from sessiond.status.advice import advise
 from sessiond.status.configured import _state_dir
 from sessiond.unsaved import Unsaved
@@ -700,6 +700,9 @@ def test_files_that_look_like_sessions_are_counted_by_tool(harness: DaemonHarnes
     assert found.what == "4 files look like sessions but are not captured: codex 3, pi 1"
     assert not found.degraded
     assert found.do is not None and found.do.startswith("`sessiond sources --long` lists them")
+    worst = [Advice(what=f"trouble {number}", degraded=True) for number in range(9)]
+    text = screen(status.replace(tools=tools, advice=worst), home=harness.home)
+    assert "found         unknown: no scan yet; 4 more not recognized\n" in text, "advice may not fit"
 
 
 def test_tools_that_save_nothing_are_named_with_the_fix(harness: DaemonHarness) -> None:
