@@ -23,6 +23,8 @@ from sessiond.text import count
 TROUBLES = 20
 SHOWN_FILES = 100
 """Files of a tool that `--long` lists; `--json` has all."""
+FEW_FILES = 3
+"""The same without `--long`."""
 LABEL = 12
 
 
@@ -55,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", dest="every", help="also show the directories of tools that are not installed"
     )
-    parser.add_argument("--long", action="store_true", help="also list the files that are not captured")
+    parser.add_argument("--long", action="store_true", help="list all files that are not captured")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -74,9 +76,13 @@ def run(args: argparse.Namespace) -> int:
         msgspec.structs.replace(_with_unnamed(each, unnamed), messageless=messageless.get(each.tool, []))
         for each in listed
     ]
-    if args.json or args.long:
+    every = args.json or args.long
+    if every or any(each.unrecognized for each in listed):
         found = _uncaptured(status, config, args.environ)
-        listed = [msgspec.structs.replace(each, uncaptured=found.get(each.tool, [])) for each in listed]
+        listed = [
+            msgspec.structs.replace(each, uncaptured=found.get(each.tool, [])) if every or each.unrecognized else each
+            for each in listed
+        ]
     listed += _unreadable(args.environ)
     if args.json:
         print_json(listed)
@@ -214,7 +220,8 @@ def _summary(source: SourceStatus, now_ms: int) -> str:
 
 
 def _format_uncaptured(source: SourceStatus, home: str, *, long: bool) -> Iterator[str]:
-    """Iterate the lines about files that are not captured: their number, or their paths if they were searched for."""
+    """Iterate the lines about files that are not captured: their number, and their paths if they were searched for."""
+    shown = SHOWN_FILES if long else FEW_FILES
     more = ": sessiond sources --long lists them"
     if source.unrecognized:
         which = "looks like a session and is" if source.unrecognized == 1 else "look like sessions and are"
@@ -223,10 +230,10 @@ def _format_uncaptured(source: SourceStatus, home: str, *, long: bool) -> Iterat
     if source.sessionless:
         text = f"{count(source.sessionless, 'side file')} of sessions that are not captured"
         yield f"  - {text}{'' if source.uncaptured else more}"
-    for each in source.uncaptured[:SHOWN_FILES]:
+    for each in source.uncaptured[:shown]:
         yield f"    {tilde(each.path, home)}: {each.reason}"
-    if len(source.uncaptured) > SHOWN_FILES:
-        yield f"    {len(source.uncaptured) - SHOWN_FILES} more: sessiond sources --json"
+    if len(source.uncaptured) > shown:
+        yield f"    {len(source.uncaptured) - shown} more: sessiond sources --{'json' if long else 'long'}"
     if source.messageless:
         more = "" if long else ": sessiond sources --long lists them"
         yield f"  - {count(len(source.messageless), 'file')} without a message, in no session yet{more}"

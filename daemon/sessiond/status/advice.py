@@ -282,6 +282,6 @@ def _unrecognized(status: Status) -> Iterator[Advice]:
         yield Advice(
             what=f"{count(total, 'file')} {'looks like a session' if total == 1 else 'look like sessions'} but"
             f" {'is' if total == 1 else 'are'} not captured: {tools}",
-            do="`sessiond sources --long` lists them; upgrade sessiond, or report a tool whose new sessions are listed",
+            do="`sessiond sources` lists them; upgrade sessiond, or report a tool whose new sessions are listed",
             degraded=False,
         )

@@ -438,21 +438,26 @@ def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsy
     harness.settle()
     capture = CaptureHealth(unrecognized={"claude-code": 1}, sessionless={"claude-code": 1})
     write(harness.spool, capture.replace(roots=[RootHealth(tool="claude-code", path=harness.home, how="watched")]))
+    for words in ([], ["--long"]):
+        assert run(harness, "sources", *words) == 0
+        text = capsys.readouterr().out
+        assert max(map(len, text.splitlines())) <= 80
+        assert "! 1 file that looks like a session and is not captured" in text
+        assert "- 1 side file of sessions that are not captured" in text
+        joined = "".join(line.strip(" !").replace(" ", "") for line in text.splitlines())
+        assert f"~/{folder}/{SESSION}(conflictedcopyofmyotherlaptop).jsonl:lookslikeasession" in joined
+        assert f"~/.claude/file-history/{OTHER}/0123456789abcdef@v1:itssessionisnotcaptured" in joined
+    for number in range(3):
+        harness.write(f"{folder}/copy {number} of {SESSION}.jsonl", claude(SESSION, 2))
     assert run(harness, "sources") == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "! 1 file that looks like a session and is not captured: sessiond sources --long lists them" in text
-    assert "- 1 side file of sessions that are not captured" in text
-    assert run(harness, "sources", "--long") == 0
-    text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
-    joined = "".join(line.strip(" !").replace(" ", "") for line in text.splitlines())
-    assert f"~/{folder}/{SESSION}(conflictedcopyofmyotherlaptop).jsonl:lookslikeasession" in joined
-    assert f"~/.claude/file-history/{OTHER}/0123456789abcdef@v1:itssessionisnotcaptured" in joined
+    assert "    2 more: sessiond sources --long\n" in capsys.readouterr().out
     harness.write(f"{folder}/a/b/c/d/e/f/g/h/i/{OTHER}.jsonl", claude(OTHER, 1))
     assert run(harness, "sources", "--long") == 0
     joined = "".join(line.strip(" !").replace(" ", "") for line in capsys.readouterr().out.splitlines())
     assert f"/i/{OTHER}.jsonl:lookslikeasession,butisinadirectorythatisnotsearched" in joined
     Path(harness.home, f"{folder}/a/b/c/d/e/f/g/h/i/{OTHER}.jsonl").unlink()
+    for number in range(3):
+        Path(harness.home, f"{folder}/copy {number} of {SESSION}.jsonl").unlink()
     assert run(harness, "sources", "--json") == 0
     (listed,) = (each for each in json.loads(capsys.readouterr().out) if each["tool"] == "claude-code")
     assert [os.path.basename(each["path"])[:12] for each in listed["uncaptured"]] == ["0123456789ab", SESSION[:12]]

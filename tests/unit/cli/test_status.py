@@ -699,7 +699,7 @@ def test_files_that_look_like_sessions_are_counted_by_tool(harness: DaemonHarnes
     (found,) = (each for each in advise(status.replace(tools=tools)) if "look like sessions" in each.what)
     assert found.what == "4 files look like sessions but are not captured: codex 3, pi 1"
     assert not found.degraded
-    assert found.do is not None and found.do.startswith("`sessiond sources --long` lists them")
+    assert found.do is not None and found.do.startswith("`sessiond sources` lists them")
     worst = [Advice(what=f"trouble {number}", degraded=True) for number in range(9)]
     text = screen(status.replace(tools=tools, advice=worst), home=harness.home)
     assert "found         unknown: no scan yet; 4 more not recognized\n" in text, "advice may not fit"
