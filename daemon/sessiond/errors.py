@@ -19,6 +19,7 @@
     └── EndpointError          69  the endpoint did not store a push
         ├── Unreachable        69  no answer, or a transient failure
         ├── Refused            77  the token is not accepted
+        │   └── Forbidden      77  the token is accepted, but not for this request
         ├── WrongEndpoint      69  the server does not speak our protocol
         ├── TooLarge           69  the request is too large; a smaller one may succeed
         └── Rejected           69  the request is not valid; one of its items may be the cause
@@ -162,9 +163,13 @@ class Unreachable(EndpointError):
 
 
 class Refused(EndpointError):
-    """The endpoint does not accept the token (401, 403). Pushing pauses until the token or the config changes."""
+    """The endpoint does not accept the token (401). Pushing pauses until the token or the config changes."""
 
     exit_code = exit_codes.REFUSED
+
+
+class Forbidden(Refused):
+    """The endpoint knows the token, but it may not do this (403). Other requests may be allowed."""
 
 
 class WrongEndpoint(EndpointError):

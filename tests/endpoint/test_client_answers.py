@@ -14,7 +14,7 @@ from sessiond.endpoint import wire
 from sessiond.endpoint.answers import MAX_RETRY_AFTER
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.compression import CompressingTransport
-from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
+from sessiond.errors import EndpointError, Forbidden, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.spool.health import EndpointHealth
 
 TOKEN = "a-token-of-the-user-which-nobody-may-read"
@@ -113,9 +113,9 @@ REACTIONS: dict[tuple[str, str], type[EndpointError]] = {
     ("400", "invalid"): Rejected,
     ("400", "malformed"): Rejected,
     ("401", "unauthorized"): Refused,
-    ("403", "forbidden"): Refused,
-    ("403", "wrong-device"): Refused,
-    ("403", "invitation"): Refused,
+    ("403", "forbidden"): Forbidden,
+    ("403", "wrong-device"): Forbidden,
+    ("403", "invitation"): Forbidden,
     ("404", "not-found"): WrongEndpoint,
     ("404", "expired"): WrongEndpoint,
     ("405", "method-not-allowed"): WrongEndpoint,

@@ -17,7 +17,7 @@ from sessiond.cli.output import age, columns, escape, load_config, print_json, s
 from sessiond.cli.selection import parse_moment
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
-from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, NotFound, Refused, SessiondError
+from sessiond.errors import AlreadyRunning, ConfigError, EndpointError, Forbidden, NotFound, SessiondError
 from sessiond.spool import Spool
 from sessiond.spool.forgotten import count_erasures
 from sessiond.spool.health import read_endpoint
@@ -121,7 +121,7 @@ def _ask(config: Config, args: argparse.Namespace) -> tuple[list[StoredSession],
         return list_stored(config, args.environ), None
     except (EndpointError, ConfigError) as error:
         missing = f"Not included: sessions of other machines, because {escape(str(error))}"
-        if not isinstance(error, Refused):
+        if not isinstance(error, Forbidden):
             return [], missing
         # A token that only pushes may erase nothing that other machines pushed, so nothing is missing.
         if not args.json:

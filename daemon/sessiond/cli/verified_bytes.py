@@ -9,7 +9,7 @@ import msgspec
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, Refused
+from sessiond.errors import Forbidden, NotFound
 from sessiond.ingest import Location
 from sessiond.ingest.verify_files import FileChecker
 from sessiond.spool import Spool
@@ -72,7 +72,7 @@ class EndpointBytes(msgspec.Struct, frozen=True, kw_only=True):
             equal = max(count_equal(self.client, self.machine_id, stored, extents, self.checker.reading.digest))
         except NotFound:
             equal = 0
-        except Refused:
+        except Forbidden:
             return None
         known = contiguous_end(extents)
         if equal < known:
@@ -87,7 +87,7 @@ class EndpointBytes(msgspec.Struct, frozen=True, kw_only=True):
             streams = self.client.streams(self.machine_id, UUID(claim.session))
         except NotFound:
             streams = []
-        except Refused:
+        except Forbidden:
             return None
         lengths = {each.generation: each.length for it in streams if it.name == claim.name for each in it.generations}
         if lengths.get(claim.generation, 0) < claim.acked:

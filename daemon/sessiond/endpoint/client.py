@@ -21,7 +21,7 @@ from sessiond.endpoint import answers, items, wire
 from sessiond.endpoint.compression import JSON_LINES
 from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
 from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
-from sessiond.errors import EndpointError, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
+from sessiond.errors import EndpointError, Forbidden, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.memory import lean_imports
 
 with lean_imports():
@@ -222,7 +222,8 @@ class Client:
         reason = self._quoted(answers.problem_text(content))
         text = f"{self.url} answered {status}" + (f": {reason}" if reason else "")
         if status in (401, 403):
-            raise Refused(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
+            kind = Forbidden if status == 403 else Refused
+            raise kind(text, hint="check the token: SESSIOND_TOKEN or endpoint.token_file")
         if status == 413:
             raise TooLarge(text)
         if status in (400, 415, 422):

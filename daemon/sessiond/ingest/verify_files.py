@@ -9,7 +9,7 @@ import msgspec
 
 from sessiond.endpoint.stream_digest import digest_like, known_digest
 from sessiond.endpoint.wire import RemotePosition
-from sessiond.errors import NotFound, ReadError, Refused, Torn
+from sessiond.errors import Forbidden, NotFound, ReadError, Torn
 from sessiond.ingest.content import Content
 from sessiond.ingest.context import Location, ReadContext
 from sessiond.ingest.files import is_superseded
@@ -169,7 +169,7 @@ def _sent_digest(held: RemotePosition, parts: Iterator[bytes]) -> str | None:
     """
     try:
         return digest_like(held, parts)
-    except Refused:
+    except Forbidden:
         return known_digest(held)
     except NotFound:
         return None

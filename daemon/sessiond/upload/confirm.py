@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, Refused
+from sessiond.errors import Forbidden, NotFound
 from sessiond.logs import log
 from sessiond.reader import Extent
 from sessiond.spool.confirmation import UNCERTAIN, Confirmations, Unconfirmed
@@ -26,7 +26,7 @@ def confirm(context: UploadContext) -> Iterator[None]:
     What is equal counts as acknowledged, and what differs counts as lost. A token that only pushes can't read the
     bytes: then nothing is known of them, and they go on waiting.
 
-    Raises: Refused if the token can't read, EndpointError.
+    Raises: Forbidden if the token can't read, EndpointError.
     """
     spool = context.spool
     confirmations = Confirmations(spool.connection)
@@ -44,12 +44,12 @@ def confirm(context: UploadContext) -> Iterator[None]:
                     yield
             except NotFound:
                 refused = None  # it does not have the generation
-            except Refused as error:
+            except Forbidden as error:
                 refused = error
             if most >= found.length:
                 break
-            # A login page, a stray 404 or a token that is refused for a minute are no answer about bytes: they fail
-            # here too, and the comparison is repeated later.
+            # A login page, a stray 404 or a proxy that forbids all are no answer about bytes: they fail here too, and
+            # the comparison is repeated later.
             context.reader.offsets(context.machine_id, [wire.StreamKey(session=found.session, stream=found.name)])
         if refused is not None:
             spool.set_meta(UNREADABLE, str(refused))

@@ -16,7 +16,7 @@ import msgspec
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.stream_digest import StreamDigest
-from sessiond.errors import EndpointError, NotFound, Refused
+from sessiond.errors import EndpointError, Forbidden, NotFound
 from sessiond.reader import Extent
 from sessiond.spool import Spool
 from sessiond.spool.confirmation import Confirmations, Unconfirmed
@@ -98,7 +98,7 @@ def read_back(context: UploadContext, budget: int) -> Iterator[ReadBack]:
                     for end in _compare(context, part) if readable else ():  # noqa: B007 - the last one counts
                         yield result
                     equal = end >= part.end or not readable
-                except Refused:
+                except Forbidden:
                     equal, readable = True, False
                 left -= max(end - part.start, REQUEST)
             else:

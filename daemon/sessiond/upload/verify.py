@@ -13,7 +13,7 @@ import msgspec
 
 from sessiond.endpoint import wire
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import Refused
+from sessiond.errors import Forbidden
 from sessiond.spool import Spool
 from sessiond.spool.verification import RESULT, Claim, Claims, Verification, verification_value
 
@@ -60,7 +60,7 @@ def compare(
 ) -> Iterator[Comparison]:
     """Compare all claims; yield after each request, the last time with the whole result.
 
-    Raises: EndpointError.
+    Raises: Refused if the endpoint does not know the token, EndpointError.
     """
     result = Comparison()
     with spool.reading():
@@ -71,7 +71,7 @@ def compare(
             result.held |= page
             result.expired |= expired
             yield result
-    except Refused:
+    except Forbidden:
         result.records = False
         result.held = {}
         streams = [claim for claim in claims if claim.stream is not None]

@@ -295,17 +295,23 @@ def test_forks_on_other_machines_go_too(harness: DaemonHarness) -> None:
     assert held(harness) == set()
 
 
+@pytest.mark.parametrize(
+    ("troubled", "why"),
+    [
+        ({"SESSIOND_ENDPOINT__URL": "http://127.0.0.1:1"}, ":1 can't be reached"),
+        ({"SESSIOND_TOKEN": "revoked"}, "answered 401"),
+    ],
+)
 def test_without_a_list_of_the_endpoint_the_command_says_what_is_missing(
-    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+    troubled: dict[str, str], why: str, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sessions of other machines that match may be left, so the command does not end with 0."""
     capture(harness)
     harness.ingesting.spool.connection.execute("UPDATE session SET ongoing = 0, active_ms = 1000")
-    away = {"SESSIOND_ENDPOINT__URL": "http://127.0.0.1:1"}
-    assert run(harness, "forget", "--before", "1d", "--yes", "--json", **away) == 4
+    assert run(harness, "forget", "--before", "1d", "--yes", "--json", **troubled) == 4
     answer = json.loads(capsys.readouterr().out)
-    assert answer["sessions"] == [SESSION] and "of other machines, because http://127.0.0.1:1" in answer["unlisted"]
-    assert run(harness, "forget", "--before", "1d", "--yes", **away) == 1
+    assert answer["sessions"] == [SESSION] and why in answer["unlisted"]
+    assert run(harness, "forget", "--before", "1d", "--yes", **troubled) == 1
     assert "Not included: sessions of other machines" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from sessiond import zstd
+from sessiond import exit_codes, zstd
 from sessiond.cli import main
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
@@ -203,6 +203,22 @@ def test_bytes_that_only_the_endpoint_has_are_compared_too(
     assert problems(harness, capsys, "--deep", SESSIOND_TOKEN=pushes) == []
     assert "other bytes of stream main than were captured" in problems(harness, capsys, "--deep")[0]
     assert problems(harness, capsys, "--deep", "--repair") != []
+
+
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("words", [(), ("--deep",)])
+def test_a_token_that_the_endpoint_does_not_know_ends_the_comparison(
+    captured: bool, words: tuple[str, ...], harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is another problem than a token that only pushes, and nothing was compared, however little there is."""
+    if captured:
+        capture(harness)
+    else:
+        harness.scan()
+    assert run(harness, "verify", *words, SESSIOND_TOKEN="revoked") == exit_codes.REFUSED
+    shown = capsys.readouterr()
+    assert "answered 401" in shown.err and "check the token: SESSIOND_TOKEN or endpoint.token_file" in shown.err
+    assert "may not read" not in shown.out + shown.err
 
 
 def counts(harness: DaemonHarness, capsys: pytest.CaptureFixture[str], *words: str, **environ: str) -> dict[str, int]:

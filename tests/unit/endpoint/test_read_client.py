@@ -14,7 +14,7 @@ import pytest
 from sessiond.endpoint import read_client
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.transport import make_transport
-from sessiond.errors import NotFound, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
+from sessiond.errors import Forbidden, NotFound, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 
 URL = "http://127.0.0.1:1"
 SESSION = uuid.UUID(int=1)
@@ -116,6 +116,7 @@ def test_a_generation_is_named_in_the_address(generation: int | None) -> None:
 ERRORS = [
     (400, Rejected),
     (401, Refused),
+    (403, Forbidden),
     (413, TooLarge),
     (416, WrongEndpoint),
     (429, Unreachable),
