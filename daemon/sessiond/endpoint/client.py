@@ -16,11 +16,12 @@ from typing import TypeVar
 import msgspec
 
 from sessiond import __version__
+from sessiond.config.url import is_loopback
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import answers, items, wire
 from sessiond.endpoint.compression import JSON_LINES
 from sessiond.endpoint.enrolment import EnrolAnswer, EnrolRequest
-from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, make_transport
+from sessiond.endpoint.transport import DEADLINE, ON_SENT, AnswerTooLarge, describe_proxy, find_proxy, make_transport
 from sessiond.errors import EndpointError, Forbidden, Refused, Rejected, TooLarge, Unreachable, WrongEndpoint
 from sessiond.memory import lean_imports
 
@@ -30,6 +31,8 @@ with lean_imports():
 QUOTE, DETAIL = 200, 1000
 """Characters of an endpoint's text that are kept in an error, and in the detail about a single item."""
 _JSON = msgspec.json.Encoder()
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
+"""Names by which versions of OpenSSL report that the other side answered with something else than TLS."""
 _ERRNO = re.compile(r"^\[Errno -?\d+\] (\w)")
 T = TypeVar("T")
 
@@ -206,6 +209,8 @@ class Client:
                     f"the certificate of {self.url} is not trusted: {cause.verify_message}",
                     hint="if a company's own authority signed it, set endpoint.ca_file",
                 )
+            if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+                return self._without_tls()
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, AnswerTooLarge):
             return WrongEndpoint(str(error))
@@ -214,6 +219,18 @@ class Client:
         # Not the number of the error, as in "[Errno 111] Connection refused".
         reason = _ERRNO.sub(lambda found: found[1].lower(), self._quoted(str(error))) or type(error).__name__
         return Unreachable(f"{self.url} can't be reached: {reason}")
+
+    def _without_tls(self) -> WrongEndpoint:
+        address = httpx.URL(self.url)
+        subject = f"the endpoint at {address.host}:{address.port or 443}"
+        proxy = find_proxy(self.url)
+        if proxy is not None and proxy.startswith("https:"):
+            subject += f" or the proxy {describe_proxy(proxy)}"
+        if is_loopback(address.host):
+            hint = "set endpoint.url to an address that starts with http://"
+        else:
+            hint = "serve it with TLS: sessiond serve --tls-cert, or a proxy in front of it"
+        return WrongEndpoint(f"{subject} does not speak TLS", hint=hint)
 
     def _raise_for_status(self, response: httpx.Response, content: bytes) -> None:
         status = response.status_code

@@ -108,6 +108,15 @@ def test_the_step_on_the_way_to_the_endpoint_is_named(
     assert found[check]["fix"]
 
 
+def test_an_endpoint_without_tls_is_found(home: Home, endpoint: Running) -> None:
+    """No message of OpenSSL is shown."""
+    home.configure(endpoint.url.replace("http:", "https:"))
+    code, found = home.doctor()
+    assert (code, found["endpoint"]["severity"]) == (4, "error"), found
+    assert found["endpoint"]["what"].endswith("does not speak TLS")
+    assert "http://" in str(found["endpoint"]["fix"])
+
+
 def test_a_missing_token_is_a_problem_where_the_endpoint_needs_one(home: Home, endpoint: Running) -> None:
     """`GET /v1` answers without a token, but each push is refused."""
     home.configure(endpoint.url)

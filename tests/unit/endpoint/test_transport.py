@@ -118,6 +118,20 @@ def test_what_is_excepted_goes_past_the_proxy(server: HTTPServer, monkeypatch: p
     assert find_proxy("http://endpoint.test") is None
 
 
+def test_an_endpoint_that_does_not_speak_tls_is_named(server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to change instead of what TLS reads into the answer. A proxy may be what answered."""
+    address = f"127.0.0.1:{server.server_port}"
+    with pytest.raises(WrongEndpoint) as found:
+        ask(f"https://{address}")
+    assert str(found.value) == f"the endpoint at {address} does not speak TLS"
+    assert found.value.hint == "set endpoint.url to an address that starts with http://"
+    monkeypatch.setenv("HTTPS_PROXY", f"https://user:password@{address}")
+    with pytest.raises(WrongEndpoint) as found:
+        ask("https://endpoint.test")
+    assert str(found.value) == f"the endpoint at endpoint.test:443 or the proxy https://{address} does not speak TLS"
+    assert found.value.hint is not None and "--tls-cert" in found.value.hint
+
+
 def test_no_cookie_comes_back(server: HTTPServer) -> None:
     """Rule 12: only the results of an endpoint have an effect."""
     ask(f"http://127.0.0.1:{server.server_port}", times=2)
