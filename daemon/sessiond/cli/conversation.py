@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from sessiond.cli.lookup import endpoint_url, find_session
+from sessiond.cli.lookup import endpoint_url, find_session, nothing_captured
 from sessiond.cli.masked import mask_pieces
 from sessiond.cli.session_view import SessionView, local_view, remote_view
 from sessiond.cli.streams import LocalSession, open_client, pieces, tool_bytes
@@ -225,7 +225,7 @@ class Library:
                     self._index = Index(find_roots(self._config, self._environ))
                 return LocalReader(self._spool, self._config, self._environ, self._redactor, session, self._index)
         elif not self._elsewhere:
-            raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+            raise nothing_captured()
         from sessiond.cli.remote import find_stored
 
         if self._client is None:

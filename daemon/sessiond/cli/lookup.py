@@ -30,6 +30,14 @@ def endpoint_url(spool: Spool, config: Config) -> str:
     return config.endpoint.url
 
 
+def nothing_captured() -> NotFound:
+    """Return the error of a command that needs something captured on a machine where nothing is yet."""
+    return NotFound(
+        "nothing has been captured on this machine yet",
+        hint="capture now: sessiond run; or set it up as a service: sessiond init",
+    )
+
+
 @contextmanager
 def opened(args: argparse.Namespace, *, readonly: bool = True, masked: bool = False) -> Iterator[tuple[Spool, Config]]:
     """Open the configured spool.
@@ -46,7 +54,7 @@ def opened(args: argparse.Namespace, *, readonly: bool = True, masked: bool = Fa
     config = loaded.config
     directory = state_dir(config)
     if not os.path.exists(os.path.join(directory, NAME)):
-        raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+        raise nothing_captured()
     spool = Spool(directory, readonly=readonly)
     try:
         yield spool, config
@@ -83,8 +91,8 @@ def check_tool(name: str, stored: Collection[str] = ()) -> None:
         raise UsageError(f"unknown tool {name!a}", hint=hint)
 
 
-def find_session(spool: Spool, text: str) -> SessionState:
-    """Return the session with this id, or this unique prefix of an id. Raises: NotFound."""
+def find_session(spool: Spool, text: str, hint: str = "`sessiond ls` lists them") -> SessionState:
+    """Return the session with this id, or this unique prefix of an id. Raises: NotFound, with this hint if none has."""
     wanted = text.strip().lower()
     found = spool.stats.ids(wanted) if wanted else []
     if len(found) == 1:
@@ -94,7 +102,7 @@ def find_session(spool: Spool, text: str) -> SessionState:
     if found:
         some = ", ".join(str(each) for each in found[:3])
         raise NotFound(f"several sessions start with {text!a}: {some}", hint="give more characters of the id")
-    raise NotFound(f"no session {text!a}", hint="`sessiond ls` lists them")
+    raise NotFound(f"no session {text!a}", hint=hint)
 
 
 def short_ids(spool: Spool | None, ids: Collection[str]) -> dict[str, str]:

@@ -12,13 +12,13 @@ from uuid import UUID
 import msgspec
 
 from sessiond.cli.listing import GONE, PROMPTS_ONLY, UNLIMITED, listing
-from sessiond.cli.lookup import check_tool, endpoint_url, opened_if_any, short_ids
+from sessiond.cli.lookup import check_tool, endpoint_url, nothing_captured, opened_if_any, short_ids
 from sessiond.cli.output import columns, escape, load_config, note, print_json
 from sessiond.cli.selection import Row, Selection, Sort, add_filters, make_selection
 from sessiond.clock import now_ms
 from sessiond.config import Config, state_dir
 from sessiond.endpoint.origin import Origin
-from sessiond.errors import ConfigError, EndpointError, NotFound
+from sessiond.errors import ConfigError, EndpointError
 from sessiond.restored import RestoredSessions
 from sessiond.session import Session
 from sessiond.spool import Spool
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         question = Question(config, args.environ, selection)
     with opened_if_any(config) as spool:
         if spool is None and question is None and not has_archive(state_dir(config)):
-            raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+            raise nothing_captured()
         local: list[Row] = []
         url = "" if spool is None else endpoint_url(spool, config)
         if spool is not None:

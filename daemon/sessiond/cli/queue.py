@@ -23,6 +23,9 @@ from sessiond.spool.stats import Queued, Totals
 from sessiond.state import has_archive
 from sessiond.text import count
 
+LISTED = "`sessiond queue` lists parked and lost items"
+"""Where the ids are that `retry` and `drop` take."""
+
 
 class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
     """An item that the endpoint refuses: a record, or a range of a stream and everything after it."""
@@ -213,7 +216,7 @@ def _parked(spool: Spool) -> list[ParkedItem]:
 
 def _retry(args: argparse.Namespace) -> int:
     with opened(args, readonly=False) as (spool, config):
-        session = find_session(spool, args.id) if args.id else None
+        session = find_session(spool, args.id, LISTED) if args.id else None
         with spool.transaction():
             if session is not None:
                 # The user decides against the endpoint, which says that the session was erased there.
@@ -221,7 +224,9 @@ def _retry(args: argparse.Namespace) -> int:
             taken = spool.outbox.retry(None if session is None else session.uuid)
             taken += spool.archived.retry() if session is None else 0
         if not taken:
-            raise NotFound("nothing is parked" + ("" if session is None else f" for session {session.uuid}"))
+            if session is None:
+                raise NotFound("nothing is parked")
+            raise NotFound(f"nothing is parked for session {session.uuid}", hint=LISTED)
         pushed = "pushing now" if notify_daemon(state_dir(config)) else "pushed once sessiond runs"
         print(f"{count(taken, 'item')} queued again; {pushed}")
     return 0
@@ -229,12 +234,11 @@ def _retry(args: argparse.Namespace) -> int:
 
 def _drop(args: argparse.Namespace) -> int:
     with opened(args, readonly=False) as (spool, config):
-        session = find_session(spool, args.id)
+        session = find_session(spool, args.id, LISTED)
         mine: list[ParkedItem | LostItem] = [*_parked(spool), *_lost(spool)]
         mine = [item for item in mine if item.session == str(session.uuid)]
         if not mine:
-            hint = "`sessiond queue` lists parked and lost items"
-            raise NotFound(f"nothing is parked or lost for session {session.uuid}", hint=hint)
+            raise NotFound(f"nothing is parked or lost for session {session.uuid}", hint=LISTED)
         if not args.yes and not _confirmed(f"{session.uuid} ({session.title or session.tool})", len(mine)):
             return exit_codes.FAILED
         with spool.transaction():

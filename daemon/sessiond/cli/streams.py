@@ -217,7 +217,7 @@ def open_client(
                 yield stack.enter_context(read_archive(state_dir(config)))
                 return
             else:
-                raise EndpointError("there is no archive on this machine yet", hint="start it: sessiond run")
+                raise EndpointError("there is no archive on this machine yet", hint="`sessiond run` makes one")
         endpoint = config.endpoint
         client = ReadClient(
             url,

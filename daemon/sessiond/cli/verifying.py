@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from uuid import UUID
 
-from sessiond.cli.lookup import check_tool, endpoint_url, find_session
+from sessiond.cli.lookup import check_tool, endpoint_url, find_session, nothing_captured
 from sessiond.cli.streams import open_client
 from sessiond.cli.verified import Problem, Verified, VerifiedTool, archive_problem
 from sessiond.cli.verified_bytes import EndpointBytes, Positions
@@ -20,7 +20,7 @@ from sessiond.config.units import parse_backfill
 from sessiond.daemon.resources import terms_of
 from sessiond.device import first_start_ms, identify
 from sessiond.endpoint.read_client import ReadClient
-from sessiond.errors import NotFound, ReadError, Torn
+from sessiond.errors import ReadError, Torn
 from sessiond.ingest import Index, Location
 from sessiond.ingest.context import ReadContext
 from sessiond.ingest.verify_files import FileChecker, FileVerdict
@@ -55,7 +55,7 @@ def verify(args: argparse.Namespace, loaded: Loaded, *, repair: bool) -> Verifie
     """
     directory = state_dir(loaded.config)
     if not os.path.exists(os.path.join(directory, NAME)):
-        raise NotFound("nothing has been captured yet", hint="start it: sessiond run")
+        raise nothing_captured()
     with ExitStack() as closing:
         spool = Spool(directory, readonly=not args.repair)
         closing.callback(spool.close)

@@ -178,9 +178,12 @@ def test_the_beginning_of_a_tools_name_is_nearer_than_a_similar_name(
 
 
 def test_without_a_spool_they_say_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["ls"], ["show", "x"], ["queue"]):
+    for command in (["ls"], ["show", "x"], ["queue"], ["verify"]):
         assert main(command, {"HOME": str(tmp_path), "SESSIOND_STATE_DIR": str(tmp_path / "none")}) == 1
-        assert capsys.readouterr().err == "sessiond: nothing has been captured yet\n  start it: sessiond run\n"
+        assert capsys.readouterr().err == (
+            "sessiond: nothing has been captured on this machine yet\n"
+            "  capture now: sessiond run; or set it up as a service: sessiond init\n"
+        )
 
 
 def test_ls_tells_an_empty_spool_from_a_filter_that_fits_nothing(
@@ -586,6 +589,17 @@ def test_queue_shows_why_an_item_is_parked(harness: DaemonHarness, capsys: pytes
     text = capsys.readouterr().out
     assert "5f1d7c1e  claude-code  main at 0  the item is larger than the limits allow\n" in text
     assert "try again: sessiond queue retry [ID]" in text
+
+
+@pytest.mark.parametrize("action", [["drop", "--yes"], ["retry"]])
+def test_an_id_that_is_not_in_the_queue_is_to_be_looked_up_there(
+    harness: DaemonHarness, action: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ls` has many more sessions, of which nothing can be dropped or tried again."""
+    two(harness)
+    for unknown in ("nothing", SESSION):
+        assert run(harness, "queue", *action, unknown) == 1
+        assert "`sessiond queue` lists parked and lost items" in capsys.readouterr().err
 
 
 def test_queue_retry_takes_back_and_tells_the_daemon(
