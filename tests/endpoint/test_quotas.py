@@ -186,7 +186,7 @@ def test_a_name_that_nothing_has_is_refused(endpoint: Running) -> None:
 
 
 def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each change is in the audit log; a quota is shown as it was given."""
+    """A quota is shown exactly, in powers of 1000 as what is stored."""
     data = ["--data", str(tmp_path / "store")]
     for command in (
         ["token", "add", "laptop", "--user", "ada"],
@@ -198,16 +198,16 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["serve", "user", "list", *data]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "user      tenant  stored  quota  kept",
-        "ada       acme       0 B    10G     -",
+        "ada       acme       0 B  10 GB     -",
     ]
     assert main(["serve", "tenant", "list", *data]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "tenant    users  stored  quota  kept",
-        "acme      1         0 B     1T     -",
+        "acme      1         0 B   1 TB     -",
     ]
     assert main(["serve", "user", "list", "--json", *data]) == 0
     assert json.loads(capsys.readouterr().out) == [
-        {"user": "ada", "tenant": "acme", "held": 0, "quota": 10 << 30, "keep_days": None}
+        {"user": "ada", "tenant": "acme", "held": 0, "quota": 10_000_000_000, "keep_days": None}
     ]
     for command in (
         ["user", "set", "ada", "--quota", "none", "--tenant", "none"],
@@ -218,6 +218,39 @@ def test_the_commands_change_and_list(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["serve", "user", "set", "ada", *data]) == 78
     assert main(["serve", "user", "list", *data]) == 0
     assert capsys.readouterr().out.splitlines()[1] == "ada       none       0 B   none     -"
+
+
+@pytest.mark.parametrize(
+    ("given", "quota", "shown"),
+    [
+        ("10G", 10**10, "10 GB"),
+        ("10 GB", 10**10, "10 GB"),
+        ("1.5T", 15 * 10**11, "1500 GB"),
+        ("10GiB", 10 << 30, "10 GiB"),
+        ("500k", 500_000, "500 kB"),
+        ("3Ki", 3072, "3 KiB"),
+        ("1001", 1001, "1001 B"),
+        ("0", 0, "0 B"),
+        ("none", None, "none"),
+    ],
+)
+def test_a_size_is_given_and_shown_by_one_rule(
+    tmp_path: Path, given: str, quota: int | None, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the configuration, and as `status` shows what is stored."""
+    data = ["--data", str(tmp_path / "store")]
+    assert main(["serve", "tenant", "set", "acme", "--quota", given, *data]) == 0
+    capsys.readouterr()
+    assert main(["serve", "tenant", "list", "--json", *data]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["quota"] == quota
+    assert main(["serve", "tenant", "list", *data]) == 0
+    assert capsys.readouterr().out.rstrip(" -\n").endswith(f"  {shown}")
+
+
+@pytest.mark.parametrize("wrong", ["10X", "-1G", "", "9999999T", "10 G B"])
+def test_what_is_no_size_is_refused(tmp_path: Path, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "tenant", "set", "acme", f"--quota={wrong}", "--data", str(tmp_path / "store")]) == 2
+    assert "is not a size such as" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def add_user_arguments(
         "--quota",
         metavar="N",
         type=_or_none(parse_size),
-        help="limit of what the user stores (10G); 'none' for no limit",
+        help="limit of what the user stores (10G, 10GB, 10GiB); 'none' for no limit",
     )
     change.add_argument("--tenant", metavar="TENANT", help="group of users that share a quota; 'none' for no group")
     _add_keep_days(change, "its sessions", "as for its tenant")
@@ -159,13 +159,14 @@ def _kept(days: int | None) -> str:
 
 
 def _limit(quota: int | None) -> str:
-    """Format a quota as it is given on the command line: 10G, if it is a whole number of units."""
+    """Format a quota exactly, in the largest unit of which it is a whole number: "10 GB", "10 GiB", "1234 B"."""
     if quota is None:
         return "none"
-    for power, unit in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
-        if quota and quota % (1 << power) == 0:
-            return f"{quota >> power}{unit}"
-    return str(quota)
+    for power, letter in ((4, "T"), (3, "G"), (2, "M"), (1, "k")):
+        for base, unit in ((1000, f"{letter}B"), (1024, f"{letter.upper()}iB")):
+            if quota and quota % base**power == 0:
+                return f"{quota // base**power} {unit}"
+    return f"{quota} B"
 
 
 def _print(found: Sequence[msgspec.Struct], rows: Sequence[tuple[str, ...]], as_json: bool, empty: str) -> int:

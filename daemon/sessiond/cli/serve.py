@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HELP = "run a sync endpoint of your own"
 PORT = 8377
+MAX_SIZE = 1 << 60
+"""Bytes; more than any store has."""
 MAX_LIFETIME = 1000 * 365 * 86_400.0
 """Seconds. Python's dates end in the year 9999."""
 
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, default=PORT, help="port; 0 chooses a free one (default: %(default)s)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain in PEM: serve https")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
-    parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500M, 20G)")
+    parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500MB, 20G, 20GiB)")
     parser.add_argument(
         "--blobs", metavar="WHERE", help="move packed transcripts to a directory or to s3://BUCKET/PREFIX"
     )
@@ -217,10 +219,13 @@ def _port(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    number, unit = text.rstrip("KMGTkmgt"), text[-1:].upper()
-    if number.isascii() and number.isdigit() and len(text) - len(number) <= 1:
-        return int(number) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}.get(unit, 1)
-    raise argparse.ArgumentTypeError(f"{text} is not a size such as 500M or 20G")
+    from sessiond.config.units import parse_size
+
+    with suppress(ValueError):
+        size = parse_size(text)
+        if size <= MAX_SIZE:
+            return size
+    raise argparse.ArgumentTypeError(f"{text} is not a size such as 500M, 20 GB or 20 GiB")
 
 
 def _duration(text: str) -> float:

@@ -7,9 +7,8 @@ import re
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
-    _BYTES[f"{_letter}b"] = 1000**_power
-    _BYTES[f"{_letter}ib"] = 1024**_power
-    _BYTES[f"{_letter}i"] = _BYTES[_letter] = 1024**_power
+    _BYTES[_letter] = _BYTES[f"{_letter}b"] = 1000**_power
+    _BYTES[f"{_letter}i"] = _BYTES[f"{_letter}ib"] = 1024**_power
 
 # Not compiled at import: `sessiond status` has a budget of 100 ms, and most configurations use none of them.
 _DURATION = r"(?:\d+(?:\.\d+)?\s*(?:ms|[smhdw])\s*)+"
@@ -61,7 +60,7 @@ def parse_backfill(text: str) -> float | None:
 
 
 def parse_size(text: str) -> int:
-    """Parse "512 MB" (powers of 1000), "512 MiB" or "512M" (powers of 1024) or a plain number as bytes.
+    """Parse "512 MB" or "512M" (powers of 1000, as sizes are shown), "512 MiB" (of 1024) or a plain number as bytes.
 
     Raises: ValueError for other text.
     """
