@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import tracemalloc
 import types
 import uuid
 import weakref
@@ -24,7 +25,7 @@ from sessiond.errors import ReadError
 from sessiond.redact.examples import expand
 from sessiond.session import Item, ItemKind, Speaker
 from sessiond.spool import Spool
-from sessiond.transcript import Merger, Place, Placed, Texts, Thread, converse
+from sessiond.transcript import Merger, Place, Placed, Step, Texts, Thread, converse
 from sessiond.transcript.text import Style
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 
@@ -250,6 +251,46 @@ def test_a_document_that_is_followed_frees_what_was_read_before() -> None:
     gc.collect()
     assert texts() is None
     assert grow(0, 10, 20, 30)[0] == ["30"]
+
+
+def test_what_was_printed_is_not_kept() -> None:
+    """A session may have half a million items: what following keeps of them does not grow with their number."""
+
+    def steps(count: int) -> Iterator[Step]:
+        for number in range(count):
+            item = Item(kind=ItemKind.MESSAGE, speaker=Speaker.USER, text=f"message {number} " * 9)
+            yield Step(Thread("main", True, []), 0, Placed(Place(number // 2 * 9, 9), item))
+
+    growth = following.Growth()
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in growth.added(steps(1000))) == 1000
+        before, _ = tracemalloc.get_traced_memory()
+        assert sum(1 for _ in growth.added(steps(20_001))) == 19_001
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000 and peak - before < 100_000
+    assert sum(1 for _ in growth.added(steps(20_001))) == 0
+
+
+def test_a_document_that_became_shorter_is_followed_on() -> None:
+    """The tool has summed up the messages before. What it adds then is shown, though it once had more."""
+    growth = following.Growth()
+
+    def grow(*texts: str) -> list[str]:
+        items = [
+            Placed(Place(number * 9, 9), Item(kind=ItemKind.MESSAGE, speaker=Speaker.USER, text=text))
+            for number, text in enumerate(texts)
+        ]
+        return [step.placed.whole.text for step in growth.added(converse([Thread("main", True, items)]))]
+
+    many = [f"message {number}" for number in range(500)]
+    assert grow(*many) == many
+    assert grow("message 0", "a summary") == []
+    assert grow("message 0", "a summary", "Tie a knot", "Cut") == ["Tie a knot", "Cut"]
+    assert grow("message 0", "a summary", "Tie a knot", "Cut the yarn") == [" the yarn"]
+    assert grow("message 0", "a summary", "Tie a knot", "Cut the yarn", *many) == many
 
 
 def test_a_line_that_is_not_complete_is_read_again() -> None:
