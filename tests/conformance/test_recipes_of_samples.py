@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from conformance import engine
-from sessiond.restore import Restorer, read_small
+from sessiond.restore import Restorer, read_linked, read_small
 from sessiond.session import session_id
 from sessiond.sources.base import UserDirs
 from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream, Plan, Target, Unrestorable
@@ -68,7 +68,14 @@ def target(home: Path, tool: str) -> Target:
     project = home if tool == "aider" else home / "src" / "my_other.proj"
     project.mkdir(parents=True, exist_ok=True)
     dirs = UserDirs(home=str(home), environ={}, platform="linux")
-    return Target(dirs=dirs, directory=str(project), exists=os.path.lexists, read=read_small, names=_names)
+    return Target(
+        dirs=dirs,
+        directory=str(project),
+        exists=os.path.lexists,
+        read=read_small,
+        read_linked=read_linked,
+        names=_names,
+    )
 
 
 def _names(directory: str) -> list[str]:

@@ -36,6 +36,7 @@ from sessiond.restore import (
     keep_from_cleanup,
     marked,
     missing,
+    read_linked,
     read_small,
 )
 from sessiond.restored import Mark, RestoredSessions
@@ -85,7 +86,14 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
             dirs = UserDirs(home=os.path.abspath(os.path.expanduser(self.args.home)), environ={})
         else:
             dirs = UserDirs.current(self.args.environ)
-        return Target(dirs=dirs, directory=directory, exists=os.path.lexists, read=read_small, names=_names)
+        return Target(
+            dirs=dirs,
+            directory=directory,
+            exists=os.path.lexists,
+            read=read_small,
+            read_linked=read_linked,
+            names=_names,
+        )
 
     def elsewhere(
         self, recipe: Recipe, session: ArchivedSession, plan: Plan, target: Target, identity: UUID

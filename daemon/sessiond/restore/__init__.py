@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessiond.restore.cleanup import keep_from_cleanup
-from sessiond.restore.engine import Restoration, Restorer, read_small
+from sessiond.restore.engine import Restoration, Restorer, read_linked, read_small
 from sessiond.restore.fetch import Archive, Sessions, last_active, latest, missing
 from sessiond.restore.journal import Conflict
 from sessiond.restore.marks import Here, identity_here, marked
@@ -21,5 +21,6 @@ __all__ = [
     "latest",
     "marked",
     "missing",
+    "read_linked",
     "read_small",
 ]

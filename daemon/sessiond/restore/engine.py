@@ -189,12 +189,15 @@ class Restorer:
             raise SessiondError(f"`{argv[0]} {argv[1]}` failed: {''.join(last) or done.returncode}")
 
 
-def read_small(path: str) -> bytes:
-    """Return the content of a tool's index; b"" if there is none. Raises: Conflict for a link or a large file."""
+def read_small(path: str, *, links: bool = False) -> bytes:
+    """Return the content of a tool's index; b"" if there is none. With `links`, it may be behind a link.
+
+    Raises: Conflict for a large file, or one that can't be read; without `links` for a link.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | (0 if links else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            content = file.read(SMALL_FILE + 1)
+            content = file.read(SMALL_FILE + 1) or b""  # None for a pipe that another process has open
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
@@ -202,6 +205,14 @@ def read_small(path: str) -> bytes:
     if len(content) > SMALL_FILE:
         raise Conflict(f"{path} is larger than expected")
     return content
+
+
+def read_linked(path: str) -> bytes:
+    """Return the content of a tool's file that is never written, also behind a link, as the tool reads it.
+
+    Raises: Conflict for a large file, or one that can't be read.
+    """
+    return read_small(path, links=True)
 
 
 def _paths(restoration: Restoration) -> Iterator[str]:

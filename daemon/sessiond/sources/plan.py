@@ -82,7 +82,9 @@ class ArchivedSession(msgspec.Struct, frozen=True, kw_only=True):
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The target of a restored session.
 
-    `exists`, `read` and `names` look at this machine. `read` returns b"" for no file, `names` nothing for no directory.
+    All functions look at this machine. `read` and `read_linked` return b"" for no file, `names` nothing for no
+    directory. `read` is for files that the plan changes, and refuses a link. `read_linked` is for others, and follows
+    it as the tool does.
     """
 
     dirs: UserDirs
@@ -90,6 +92,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The project's directory on this machine."""
     exists: Callable[[str], bool]
     read: Callable[[str], bytes]
+    read_linked: Callable[[str], bytes]
     names: Callable[[str], Iterable[str]] = lambda _: ()
     """The names in a directory."""
 

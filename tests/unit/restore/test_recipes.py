@@ -16,7 +16,7 @@ from sessiond.cleanup import DAY_MS
 from sessiond.cli.path_list import folded
 from sessiond.restore.cleanup import keep_from_cleanup
 from sessiond.restore.compare import Relation, compare
-from sessiond.restore.engine import Restorer, read_small
+from sessiond.restore.engine import Restorer, read_linked, read_small
 from sessiond.restore.journal import Conflict, Journal, JournalFile, Staged, place, undo
 from sessiond.session import Session
 from sessiond.sources import find_sources
@@ -66,7 +66,13 @@ def session(
 
 def target() -> Target:
     dirs = UserDirs(home="/home/bob", environ={}, platform="linux")
-    return Target(dirs=dirs, directory="/home/bob/src/my_other.proj", exists=lambda _: False, read=lambda _: b"")
+    return Target(
+        dirs=dirs,
+        directory="/home/bob/src/my_other.proj",
+        exists=lambda _: False,
+        read=lambda _: b"",
+        read_linked=lambda _: b"",
+    )
 
 
 def plan(tool: str, archived: ArchivedSession) -> Plan:
@@ -230,7 +236,8 @@ def test_gemini_finds_the_chat_in_the_folder_of_the_project(files: dict[str, str
         dirs=target().dirs,
         directory=target().directory,
         exists=lambda path: any(each.startswith(path) for each in there),
-        read=lambda path: there.get(path, b""),
+        read=lambda _: b"",
+        read_linked=lambda path: there.get(path, b""),
         names=lambda path: {each.removeprefix(f"{path}/").split("/")[0] for each in there if each.startswith(path)},
     )
     recipe = find_recipe("gemini-cli")
@@ -239,6 +246,46 @@ def test_gemini_finds_the_chat_in_the_folder_of_the_project(files: dict[str, str
     owner, chat = made.files
     assert chat.path == f"{base}/tmp/{folder}/chats/session-2026-09-01T10-00-0198c0de.jsonl"
     assert (owner.path, b"".join(owner.content())) == (f"{base}/tmp/{folder}/.project_root", here.directory.encode())
+
+
+@pytest.mark.parametrize(
+    ("linked", "content", "folder"),
+    [
+        ("tmp/aside/.project_root", "/home/bob/src/my_other.proj\n", "aside"),
+        ("tmp/aside/.project_root", "/somewhere/else", "my-other-proj"),
+        ("tmp/my-other-proj/.project_root", "/somewhere/else", "my-other-proj-1"),
+        ("tmp/aside/.project_root", None, "my-other-proj"),
+        ("projects.json", '{"projects":{"/home/bob/src/my_other.proj":"mine"}}', "mine"),
+    ],
+)
+def test_gemini_reads_behind_links_and_so_does_the_restore(
+    tmp_path: Path, linked: str, content: str | None, folder: str
+) -> None:
+    """Else the chat would be in another folder than the one in which Gemini looks for it. Nothing is written there."""
+    there = tmp_path / "settings"
+    if content is not None:
+        there.write_text(content)
+    link = tmp_path / ".gemini" / linked
+    link.parent.mkdir(parents=True)
+    link.symlink_to(there)
+    here = msgspec.structs.replace(
+        target(),
+        dirs=UserDirs(home=str(tmp_path), environ={}, platform="linux"),
+        exists=os.path.lexists,
+        read=read_small,
+        read_linked=read_linked,
+        names=lambda path: os.listdir(path) if os.path.isdir(path) else [],
+    )
+    recipe = find_recipe("gemini-cli")
+    assert recipe is not None
+    made = recipe.plan(session("gemini-cli", ("session-2026-09-01T10-00-0198c0de", b"{}\n")), here)
+    chat = made.files[-1].path
+    assert chat == f"{tmp_path}/.gemini/tmp/{folder}/chats/session-2026-09-01T10-00-0198c0de.jsonl"
+    restorer = Restorer(str(tmp_path / "state"), {}, lambda *_: [])
+    restorer.carry_out(restorer.check(made))
+    assert Path(chat).read_bytes() == b"{}\n"
+    assert link.is_symlink() and (content is None or there.read_text() == content)
+    assert (tmp_path / ".gemini" / "tmp" / folder / ".project_root").read_text().strip() == here.directory
 
 
 def test_kilo_refuses_a_task_of_the_extension() -> None:
@@ -364,6 +411,18 @@ def test_a_file_below_a_file_is_missing(tmp_path: Path) -> None:
     assert read_small(f"{tmp_path}/stray/.project_root") == read_small(f"{tmp_path}/none") == b""
     with pytest.raises(Conflict, match="can't be read: Is a directory"):
         read_small(str(tmp_path))
+
+
+def test_a_link_is_followed_only_to_what_is_not_changed(tmp_path: Path) -> None:
+    """A tool's index that is replaced would leave the link's target behind."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    assert read_linked(f"{tmp_path}/link") == b"content" and read_linked(f"{tmp_path}/dangling") == b""
+    for read, name in ((read_small, "link"), (read_small, "dangling"), (read_linked, "loop")):
+        with pytest.raises(Conflict, match="can't be read: Too many levels"):
+            read(f"{tmp_path}/{name}")
 
 
 def test_an_append_that_fails_is_taken_back(tmp_path: Path) -> None:

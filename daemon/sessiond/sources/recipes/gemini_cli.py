@@ -120,7 +120,7 @@ def _folder(base: str, target: Target) -> str:
 def _registered(base: str, target: Target) -> dict[str, str]:
     """Return the folder of each project in `projects.json`; nothing if Gemini would refuse the file and replace it."""
     try:
-        projects = PROJECTS.decode(target.read(f"{base}/projects.json") or b"{}").projects
+        projects = PROJECTS.decode(target.read_linked(f"{base}/projects.json") or b"{}").projects
     except msgspec.MsgspecError:
         return {}
     return projects if all(map(NAME.fullmatch, projects.values())) else {}
@@ -128,7 +128,7 @@ def _registered(base: str, target: Target) -> dict[str, str]:
 
 def _owner(folder: str, target: Target) -> str:
     """Return the directory of the project that a folder belongs to; "" if that is not written in it."""
-    return target.read(f"{folder}/{OWNER}").decode(errors="replace").strip()
+    return target.read_linked(f"{folder}/{OWNER}").decode(errors="replace").strip()
 
 
 RECIPE = GeminiCliRecipe()
