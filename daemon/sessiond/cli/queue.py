@@ -131,7 +131,10 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
     if parked:
         rows = [["parked", "tool", "what", "reason"]]
         rows += [[short[each.session], each.tool, _what(each), each.reason] for each in parked]
-        parts.append(table(rows, width=width))
+        shown = table(rows, width=width)
+        # A reason that was cut follows in full: it may have the command that helps. Many items have the same one.
+        reasons = dict.fromkeys(escape(each.reason) for each in parked if escape(each.reason) not in shown)
+        parts += [shown, *("\n".join(wrapped(reason, width)) for reason in reasons)]
         parts.append("try again: sessiond queue retry [ID]    give up: sessiond queue drop ID")
     if lost:
         rows = [["lost", "tool", "bytes"]]

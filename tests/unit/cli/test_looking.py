@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from sessiond import state
-from sessiond.cli import ls, main, sources
+from sessiond.cli import ls, main, queue, sources
 from sessiond.cli.listing import listing
 from sessiond.cli.output import wrapped
+from sessiond.cli.queue import ParkedItem, QueueItems
 from sessiond.session import Session
 from sessiond.sources import UNREADABLE, Unreadable
 from sessiond.spool.health import CaptureHealth, RootHealth, write
@@ -589,6 +590,22 @@ def test_queue_shows_why_an_item_is_parked(harness: DaemonHarness, capsys: pytes
     text = capsys.readouterr().out
     assert "5f1d7c1e  claude-code  main at 0  the item is larger than the limits allow\n" in text
     assert "try again: sessiond queue retry [ID]" in text
+
+
+def test_a_long_reason_is_shown_in_full_and_once(harness: DaemonHarness) -> None:
+    """Here it has the command that helps. In the table it is cut."""
+    two(harness)
+    reason = "another device pushes as laptop: change machine_id, or take it over: sessiond serve adopt laptop"
+    parked = [
+        ParkedItem(session=SESSION, tool="claude-code", kind="record", reason=reason),
+        ParkedItem(session=SESSION, tool="claude-code", kind="record", reason=reason),
+        ParkedItem(session=SESSION, tool="claude-code", kind="record", reason="too large"),
+    ]
+    items = QueueItems(waiting=[], parked=parked, lost=[], complete=False)
+    text = queue.listing(items, {SESSION: SESSION[:8]}, harness.spool.stats.totals(""), now_ms=0)
+    assert " ".join(text.split()).count(reason) == 1
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("too large") == 1
 
 
 @pytest.mark.parametrize("action", [["drop", "--yes"], ["retry"]])
