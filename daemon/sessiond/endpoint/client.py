@@ -207,7 +207,7 @@ class Client:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return WrongEndpoint(
                     f"the certificate of {self.url} is not trusted: {cause.verify_message}",
-                    hint="if a company's own authority signed it, set endpoint.ca_file",
+                    hint="if a company's own authority signed it: sessiond config set endpoint.ca_file FILE",
                 )
             if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
                 return self._without_tls()
