@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from sessiond.cli import main
 from support.harness import DaemonHarness, daemon_harness, encode
 from support.sample_tree import build
 from support.two_machines import environment, second_machine
+
+PARENTS = 80
 
 
 @pytest.fixture
@@ -54,6 +58,39 @@ def test_subagents_come_along_and_forks_stay(
     assert {identity for identity in ids if any(_is_of(path, identity) for path in files)} == {
         identity for identity in ids if identity.startswith((session, *others))
     }
+
+
+def test_a_fork_with_many_parents_is_restored(first: DaemonHarness, second: DaemonHarness) -> None:
+    """A script may fork each session from the one before. A process may have no more than 256 open files on macOS."""
+    for number in range(PARENTS + 1):
+        first.write(f".codex/sessions/2026/04/01/rollout-2026-04-01T12-00-00-{_thread(number)}.jsonl", *_forked(number))
+    first.settle()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + PARENTS // 2, hard))
+    try:
+        assert main(["restore", _thread(PARENTS), "--directory", f"{second.home}/src/engine"], environment(second)) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for number in range(PARENTS + 1):
+        (restored,) = Path(second.home).rglob(f"rollout-*{_thread(number)}.jsonl")
+        assert restored.read_bytes() == first.held(_thread(number))
+
+
+def _thread(number: int) -> str:
+    return f"01a2037e-{number:04x}-7000-8000-000000000000"
+
+
+def _forked(number: int) -> Iterator[dict[str, object]]:
+    """Iterate the records of a session of Codex that is a fork of the one before."""
+    meta: dict[str, object] = {"id": _thread(number), "cwd": "/home/ada/loom", "cli_version": "0.169.0"}
+    if number:
+        base = {"thread_id": _thread(number - 1), "end_ordinal_exclusive": 2, "end_byte_offset": 100}
+        meta |= {"forked_from_id": _thread(number - 1), "history_base": base}
+    moment = f"2026-04-01T12:{number // 60:02d}:{number % 60:02d}.000Z"
+    yield {"timestamp": moment, "type": "session_meta", "payload": meta}
+    content = [{"type": "input_text", "text": f"weave {number}"}]
+    message = {"type": "message", "role": "user", "content": content, "id": f"msg_{number}"}
+    yield {"timestamp": moment, "type": "response_item", "payload": message}
 
 
 def test_a_long_subagent_hides_no_message_of_its_session(first: DaemonHarness, second: DaemonHarness) -> None:

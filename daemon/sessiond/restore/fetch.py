@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -47,7 +48,10 @@ class Sessions(Protocol):
 
 
 class Archive:
-    """Sessions at an endpoint. Streams are copied into unnamed files, so that they need no memory and leave no rest."""
+    """Sessions at an endpoint. Streams are copied into an unnamed file, so that they need no memory and leave no rest.
+
+    It is one file for all of them: a fork may have hundreds of parents, and a process may open few files (ulimit -n).
+    """
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Archive:
         local: Iterable[Callable[[], Sessions]] = (),
         notify: Callable[[str], object] = str,
     ) -> None:
-        """`scratch` is the directory of the unnamed files. `notify` is called if the endpoint does not answer.
+        """`scratch` is the directory of the unnamed file. `notify` is called if the endpoint does not answer.
 
         `local` open what this machine has: its built-in archive and its spool, which may have a session that the
         endpoint does not have yet. They are used in turn if the endpoint does not answer or does not know the session,
@@ -66,9 +70,10 @@ class Archive:
         self._client = client if client is not None else self._local.pop(0)()
         self._scratch = scratch
         self._open = ExitStack()
+        self._file: IO[bytes] | None = None
 
     def close(self) -> None:
-        """Close the files. Content that was fetched can't be read any more."""
+        """Close the file. Content that was fetched can't be read any more."""
         self._open.close()
 
     def endpoint(self) -> str:
@@ -140,9 +145,9 @@ class Archive:
         found: dict[UUID, wire.StoredSession] = {}
         above = stored.parent if recipe.parents else None
         while above is not None and above in known and above not in found and above != stored.record.id:
-            found = {above: known[above], **found}
-            above = found[above].parent
-        yield from map(self.fetch, found.values())
+            found[above] = known[above]
+            above = known[above].parent
+        yield from map(self.fetch, reversed(found.values()))
         callers = [stored.record.id] if recipe.children else []
         while callers:
             found |= {each: known[each] for each in callers if each in known}
@@ -165,7 +170,9 @@ class Archive:
 
     def _copy(self, machine: str, session: UUID, stream: wire.StoredStream) -> ArchivedStream:
         current = stream.generations[-1]
-        file = self._open.enter_context(tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115 - closed with the others
+        if self._file is None:
+            self._file = self._open.enter_context(tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115 - see `close`
+        file, start = self._file, self._file.seek(0, os.SEEK_END)
         length = end = 0
         for piece in self._client.stream(
             machine, session, stream.name, generation=current.generation, end=current.length
@@ -179,7 +186,9 @@ class Archive:
         file.flush()
         if stream.media_type == RECORDS:
             length = end
-        return ArchivedStream(name=stream.name, media_type=stream.media_type, length=length, read=_reader(file, length))
+        return ArchivedStream(
+            name=stream.name, media_type=stream.media_type, length=length, read=_reader(file, start, length)
+        )
 
 
 def latest(*copies: Iterable[wire.StoredSession]) -> wire.StoredSession:
@@ -205,14 +214,13 @@ def missing(stored: wire.StoredSession) -> int:
     return lengths
 
 
-def _reader(file: IO[bytes], length: int) -> Callable[[], Iterator[bytes]]:
-    """Return a function that iterates the first bytes of a file, each time from the start."""
+def _reader(file: IO[bytes], start: int, length: int) -> Callable[[], Iterator[bytes]]:
+    """Return a function that iterates some bytes of a file, each time from `start`."""
 
     def read() -> Iterator[bytes]:
         position = 0
         while position < length:
-            file.seek(position)
-            piece = file.read(min(PIECE, length - position))
+            piece = os.pread(file.fileno(), min(PIECE, length - position), start + position)
             if not piece:
                 return
             position += len(piece)
