@@ -75,6 +75,36 @@ def test_a_line_rebuilds_no_record_that_does_not_depend_on_it(harness: DaemonHar
         assert [each[:8] for each in changed] == [f"{own[0]:08x}"]
 
 
+def test_a_fork_that_is_captured_late_rebuilds_no_fork_that_has_an_older_one(harness: DaemonHarness) -> None:
+    """The backlog has forks in any order. Those captured before keep their parent, and what counts in them."""
+    path = CLAUDE.replace(SESSION, "{}")
+    harness.ingest(harness.write(path.format(f"{0:08x}{SESSION[8:]}"), *fork(0, 0)))
+    statements: list[str] = []
+    harness.spool.connection.set_trace_callback(statements.append)
+    for number in range(FORKS - 1, 0, -1):  # the forks begin at the same time, so the older one is that of the lower id
+        harness.ingest(harness.write(path.format(f"{number:08x}{SESSION[8:]}"), *fork(number, number)))
+    harness.spool.connection.set_trace_callback(None)
+    built = [each for each in statements if "FROM session WHERE parent =" in each]
+    assert len(built) == FORKS - 1
+    found = harness.spool.connection.execute(
+        "SELECT parent, json_extract(CAST(record AS TEXT), '$.message_count') FROM session ORDER BY uuid"
+    ).fetchall()
+    assert found == [(None, 5), *[(f"{0:08x}{SESSION[8:]}", 1)] * (FORKS - 1)]
+
+
+def test_a_fork_that_is_captured_late_and_has_more_of_the_history_rebuilds_the_others(harness: DaemonHarness) -> None:
+    """The oldest one was cut: what only the late one shares with a copy does not count in the copy any more."""
+    path = CLAUDE.replace(SESSION, "{}")
+    oldest, late, copy = (f"{number:08x}{SESSION[8:]}" for number in (0, 1, 2))
+    harness.ingest(harness.write(path.format(oldest), *fork(0)[:2]))
+    harness.ingest(harness.write(path.format(copy), *fork(2, 2)))
+    harness.ingest(harness.write(path.format(late), *fork(1, 1)))
+    found = harness.spool.connection.execute(
+        "SELECT parent, json_extract(CAST(record AS TEXT), '$.message_count') FROM session ORDER BY uuid"
+    ).fetchall()
+    assert found == [(None, 2), (oldest, 3), (oldest, 1)]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_in_any_order_each_record_is_that_of_a_complete_rebuild(harness: DaemonHarness, seed: int) -> None:
     """Forks of forks, captured in any order and piece by piece: to rebuild all of them changes nothing."""

@@ -98,6 +98,7 @@ class RecordBuilder:
 
         A copy's record depends on the original in two ways: the original may be its parent, and messages that both have
         don't count. So a copy that is captured last changes no other record, and a new message only those that have it.
+        One that is captured late, as in the backlog, changes none that has an older original with the same messages.
         Hundreds of forks of one session would be rebuilt for each line of one of them otherwise.
         """
         if not member.relatives:
@@ -112,11 +113,25 @@ class RecordBuilder:
             yield from member.relatives
             return
         own = self._compared(before)
+        by_id = {relative.uuid: relative for relative in member.relatives}
         for relative in member.relatives:
             other = self._compared(relative)
             is_original = other.named == before.uuid or (own.age < other.age and own.named != relative.uuid)
-            if is_original and (is_new or added is None or not added.isdisjoint(other.keys)):
+            parent = by_id.get(relative.parent) if is_new and relative.parent is not None else None
+            if not is_original or (parent is not None and self._adds_nothing(own, relative, parent)):
+                continue
+            if is_new or added is None or not added.isdisjoint(other.keys):
                 yield relative
+
+    def _adds_nothing(self, own: _Compared, copy: SessionState, parent: SessionState) -> bool:
+        """Return whether a new original changes no record of a copy, which was built with `parent`, an older original.
+
+        Then the parent stays, and all messages that the new one shares with the copy are the parent's too.
+        """
+        other, older = self._compared(copy), self._compared(parent)
+        is_original = other.named == parent.uuid or (older.age < other.age and older.named != copy.uuid)
+        keeps_parent = other.named is not None or older.age < own.age
+        return is_original and keeps_parent and set(own.keys).intersection(other.keys).issubset(older.keys)
 
     def _store(self, member: _Member, *, live: bool, touched: bool) -> BuiltRecord | None:
         """Store the record of a session; return it if it changed."""
