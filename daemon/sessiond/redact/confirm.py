@@ -18,7 +18,7 @@ from sessiond.redact.rules import Rule
 from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 from sessiond.redact.text import blank
-from sessiond.redact.values import entropy, identify, is_call, name_at
+from sessiond.redact.values import entropy, identify, is_call, is_result, name_at, repeats_name
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
@@ -76,8 +76,8 @@ def _is_refused(case: Case, start: int) -> bool:
     """Return whether the rule refuses the value at a position wherever it is, as it does most names in source code."""
     value = name_at(case.sight.data, start)
     if value is None:
-        return is_call(case.sight.data, start)
-    if value in case.refused:
+        return is_call(case.sight.data, start) or is_result(case.sight.data, start)
+    if value in case.refused or is_result(case.sight.data, start):
         return True
     if not any(one.target in ("", "secret") and one.applies(value, value, b"", "") for one in case.rule.exemptions):
         return False
@@ -260,11 +260,12 @@ def _judge(case: Case, match: re.Match[bytes], text: bytes, left: int, last: Spa
         return None
     if rule.keywords and not _has_keyword(case, left + match.start(), match[0]):
         return None
-    data = case.sight.data
-    start, end = fit(data, left + match.start(group), left + match.end(group))
-    if end <= start or case.allowed(data[start:end], identity):
+    data, start = case.sight.data, left + match.start(group)
+    if rule.contextual and (is_result(data, start) or repeats_name(value, text[: match.start(group)])):
         return None
-    return Span(start, end, case.rank, identity)
+    start, end = fit(data, start, left + match.end(group))
+    known = end <= start or case.allowed(data[start:end], identity)
+    return None if known else Span(start, end, case.rank, identity)
 
 
 def _first_group(match: re.Match[bytes]) -> int:

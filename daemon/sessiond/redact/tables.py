@@ -85,7 +85,7 @@ def _read_rows(data: bytes, position: int, pairs: list[Pair], spend: Callable[[i
         for number, (start, stop) in enumerate(cells)
         if _HEADER.fullmatch(head, start, stop)
     ]
-    limit, row = low + _MOST_BYTES, end
+    limit, row, blank = low + _MOST_BYTES, end, False
     for _ in range(_MOST_ROWS if names else 0):
         found = BREAK.match(data, row)
         if found is None or found.end() > limit or data[row : row + 2] == b"\n{":
@@ -93,10 +93,12 @@ def _read_rows(data: bytes, position: int, pairs: list[Pair], spend: Callable[[i
         stop = line_end(data, found.end())
         line = _plain(data[found.end() : stop])
         start = _first(head, line)
-        if not _RULE.fullmatch(line, start):
+        if _RULE.fullmatch(line, start):
+            blank |= sign == b"|" and not line[start:].strip()
+        else:
             spend(2)
             parts = _split(line, sign, start)
-            if len(parts) < len(cells) - (sign == b"|"):
+            if len(parts) < len(cells) - (sign == b"|") or (blank and sign not in line):
                 break
             cells_below = ((name, parts[number]) for number, name in names if number + len(parts) >= 0)
             pairs += ((name, (found.end() + a, found.end() + b)) for name, (a, b) in cells_below if b > a)
@@ -112,7 +114,9 @@ def _heads(head: bytes, line: bytes, sign: bytes, begins: tuple[int, ...]) -> li
     for begin in begins:
         cells = _split(head, sign, begin + _first(line, head[begin:]))
         whole = bool(cells) and not head[cells[-1][1] :].strip(b' "' + sign)
-        if whole and all(_NAMED.fullmatch(head, *cell) for cell in cells[1:]):
+        # Only a sign on both sides of its name distinguishes a single column from a choice in a grammar.
+        lone = sign == b"|" and sum(high > low for low, high in cells) == 1 and not head.endswith(sign)
+        if whole and not lone and all(_NAMED.fullmatch(head, *cell) for cell in cells[1:]):
             return cells
     return []
 

@@ -9,6 +9,17 @@ import re
 _SPACE = re.compile(rb"\s+")
 _NAME = re.compile(rb"[A-Za-z0-9_.-]{1,80}(?=\\{1,8}[nrt\"']|[,;)]{1,3}(?:\\{1,8}[nrt]|\s)|[\s\"'`<>{}])")
 _CALL = re.compile(rb"(?<![\"'`])(?<![\"'`] )[A-Za-z_][A-Za-z_.]*[(\[][^0-9\s\\\"'`]{0,60}(?:[\s\"'`]|\\{1,8}[nrt\"'])")
+_RESULT = re.compile(
+    rb"(?<=--- PASS: )|(?:(?<=\APASS: )|(?<=[^\w.-]PASS: )|(?<=\\[nrt]PASS: ))"
+    rb"[\w./+-]{1,80}\.(?:exp|sh|py|pl|t|test|js|rb|c|cc|cpp|go)(?:[:\s\"]|\\{1,8}[nrt\"]|\Z)"
+)
+_OTHER = rb"(?:X?FAIL|XPASS|SKIP|ERROR|UNSUPPORTED|UNTESTED|UNRESOLVED): [^\n\\]{1,100}(?:\n|\\{1,8}n)"
+_BEHIND_OTHER = re.compile(rb"(?:[\n\"]|\\{1,8}n|^)" + _OTHER + rb"PASS: $")
+_TEST = re.compile(rb"(?![\w.]*[0-9][A-Za-z]+[0-9])[\w./+-]{1,80}(?:[:\s\"]|\\{1,8}[nrt\"]|\Z)")
+_BEFORE = 124
+"""Bytes before a result in which the one before it is looked for."""
+_CASES = re.compile(rb"[a-z][A-Z]|[A-Z][a-z]")
+_NAMES = re.compile(rb"(?i)pass(?:word|wd|phrase)?|secret|token|key|credential")
 
 
 def entropy(value: bytes) -> float:
@@ -39,3 +50,22 @@ def name_at(data: bytes, start: int) -> bytes | None:
 def is_call(data: bytes, start: int) -> bool:
     """Return whether a call or an index without a digit is at a position: no unquoted value looks like one."""
     return _CALL.match(data, start) is not None
+
+
+def is_result(data: bytes, start: int) -> bool:
+    """Return whether the name of a test that passed is at a position, as behind `PASS: ` in the log of a build."""
+    if data[start - 6 : start] != b"PASS: ":
+        return False
+    # A password has the same form, but no name of a file and no other result before it.
+    behind = _BEHIND_OTHER.search(data, max(0, start - _BEFORE), start)
+    return (behind is not None and _TEST.match(data, start) is not None) or _RESULT.match(data, start) is not None
+
+
+def repeats_name(value: bytes, before: bytes) -> bool:
+    """Return whether a value is the name before it, in the same letters: `NextToken: "NextToken"`.
+
+    A name in small letters may be the password of somebody who wrote the name twice.
+    """
+    if not _CASES.search(value) or not _NAMES.search(value):
+        return False
+    return before[-len(value) - 16 :].rstrip(b" \t\r\n:=>\"'`").endswith(value)
