@@ -41,7 +41,7 @@ _SIGNS = (
     "add-mask", "bindpw", "rootpw", "schtasks", "pscp", "psftp", "plink", "putty", "rar ", "signtool", "winrs", "conan",
     "nuget", "pdftk", "security ", "cryptsetup", "oracle:", "sqlldr", "expdp", "impdp", "rman target", "sql> conn",
     "sudo ", "runas", "mnemonic", "phrase", "seed", "stringdata", "l2tp", "pptp", "pppd", ': eap "', "xauth", "unseal",
-    "@tcp(", "@unix(", "_pat ",
+    "@tcp(", "@unix(", "_pat ", "random_password", "userid=", ".dmp", "@//", ":1521/",
 )  # fmt: skip
 """Text in which a value may be a plain word, or is as short as one. In lower case."""
 _OPTION = re.compile(
