@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -66,7 +66,7 @@ def compare(world: World, keep: str = "1d") -> set[str]:
 
 
 def stored(directory: str | Path) -> set[str]:
-    with sqlite3.connect(os.path.join(directory, "endpoint.db")) as store:
+    with closing(sqlite3.connect(os.path.join(directory, "endpoint.db"))) as store:
         return {row[0] for row in store.execute("SELECT session FROM sessions")}
 
 
@@ -94,7 +94,7 @@ def test_what_the_endpoint_has_lost_is_copied_again(world: World, lost: str) -> 
         world.harness.settle()
     copy_archive(world)
     path = world.base / "first" / "endpoint.db"
-    with sqlite3.connect(path) as store:
+    with closing(sqlite3.connect(path)) as store, store:
         (stream,) = store.execute("SELECT stream FROM streams WHERE session = ?", (SESSION,)).fetchone()
         if lost == "record":
             store.execute("DELETE FROM sessions WHERE session = ?", (SESSION,))
@@ -132,7 +132,7 @@ def test_a_store_that_is_served_is_left_alone(world: World) -> None:
     assert stored(store) == {SESSION, OTHER}
     assert drop_sessions(str(store), [("testbox", SESSION), ("unknown", OTHER)]) > 0
     assert stored(store) == {OTHER}
-    with sqlite3.connect(store / "endpoint.db") as db:
+    with closing(sqlite3.connect(store / "endpoint.db")) as db:
         assert db.execute("SELECT count(*) FROM forgotten").fetchone() == (0,)
 
 
@@ -140,7 +140,7 @@ def test_a_store_with_much_unused_space_becomes_smaller(world: World) -> None:
     """Its pages would otherwise stay with the file."""
     store = world.base / "copy"
     shutil.copytree(world.base / "archive", store)
-    with sqlite3.connect(store / "endpoint.db") as db:
+    with closing(sqlite3.connect(store / "endpoint.db")) as db:
         db.execute("UPDATE chunks SET frame = zeroblob(1000000)")
         db.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

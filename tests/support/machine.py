@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import httpx
 import msgspec
@@ -475,7 +475,8 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5))
     def change_stored_bytes(self, which: int) -> None:
         """The endpoint's disk rots: it returns other bytes, and reports the digest that it stored beside them."""
-        with sqlite3.connect(os.path.join(self.base, self.current, "endpoint.db"), isolation_level=None) as db:
+        store = os.path.join(self.base, self.current, "endpoint.db")
+        with closing(sqlite3.connect(store, isolation_level=None)) as db:
             chunks = db.execute("SELECT rowid, frame FROM chunks").fetchall()
             if chunks:
                 row, frame = chunks[which % len(chunks)]
@@ -483,7 +484,6 @@ class Machine(RuleBasedStateMachine):
                 changed[len(changed) // 2] ^= 1
                 db.execute("UPDATE chunks SET frame = ? WHERE rowid = ?", (zstd.compress(bytes(changed)), row))
                 self.rotten = self.forgetful = True
-        db.close()
 
     def read_back(self) -> None:
         """Compare all that is called safe with the endpoint's bytes, as the daemon does in two months."""
