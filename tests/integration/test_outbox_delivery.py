@@ -116,6 +116,30 @@ def test_a_taken_machine_id_is_replaced_in_the_config(harness: DaemonHarness) ->
     assert harness.spool.outbox.parked() == ([], [])
 
 
+def test_the_same_session_of_another_device_is_not_taken_for_this_ones(harness: DaemonHarness) -> None:
+    """Two machines have the same name and a copy of the same home. The second one gets another name.
+
+    The endpoint's position in the other device's stream says nothing about what it has of this one.
+    """
+    path = harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    harness.settle()
+    second = DaemonHarness(f"{harness.home}-2", harness.endpoint)
+    try:
+        shutil.copytree(Path(harness.home, ".claude"), Path(second.home, ".claude"), dirs_exist_ok=True)
+        second.settle()
+        assert [session.parked is not None for session in second.spool.outbox.parked()[0]] == [True]
+        second.close()
+        second.machine_id = "second"
+        second.open()
+        second.settle()
+        held = second.get(f"/v1/sessions/second/{SESSION}/streams/main")
+        assert held.content == Path(path).read_bytes()
+        assert second.spool.stats.totals().complete
+    finally:
+        second.client.close()
+        second.close()
+
+
 def test_another_machine_id_begins_with_what_is_new(harness: DaemonHarness) -> None:
     """What was stored under the old id stays there. All that is not stored yet gets the new id."""
     other = SESSION.replace("5f", "6f")

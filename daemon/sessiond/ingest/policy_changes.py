@@ -74,7 +74,12 @@ def _apply_exclusion(context: IngestContext) -> None:
 
 
 def _apply_machine_id(context: IngestContext) -> None:
-    """Set the current machine id in waiting records. Retry parked items: the old id may have been the reason."""
+    """Set the current machine id in waiting records. Retry parked items: the old id may have been the reason.
+
+    The endpoint may have a whole stream of such a session under the old id only, perhaps from another device. Its
+    position under the new id is asked for, or the stream would count as stored. The next append to any other stream
+    is refused, which has the same effect.
+    """
     spool = context.spool
     if spool.meta(MACHINE) == context.machine_id:
         return
@@ -84,6 +89,9 @@ def _apply_machine_id(context: IngestContext) -> None:
                 record = msgspec.structs.replace(session.record, machine_id=context.machine_id)
                 spool.catalog.replace_record(session.id, msgspec.json.encode(record), session.title)
                 spool.catalog.raise_revision(session.id, 0, context.now_ms())
+                for stream in spool.catalog.streams(session.id):
+                    if stream.acked >= stream.folded:
+                        spool.catalog.set_unknown(stream.id)
         spool.outbox.retry()
         spool.set_meta(MACHINE, context.machine_id)
 
