@@ -63,7 +63,18 @@ def reader_id(directory: str) -> uuid.UUID:
 
     Raises: ConfigError.
     """
-    return identify(directory).device_id if os.path.exists(os.path.join(directory, FILE)) else uuid.uuid4()
+    return expect(directory)[0]
+
+
+def expect(directory: str) -> tuple[uuid.UUID, str]:
+    """Return the device id and the machine id of this installation, or those of one that begins now.
+
+    Nothing is written. Raises: ConfigError.
+    """
+    if not os.path.exists(os.path.join(directory, FILE)):
+        return uuid.uuid4(), hostname()
+    found = identify(directory)
+    return found.device_id, found.machine_id
 
 
 def first_start_ms(directory: str) -> int:

@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from endpoint_lines import OTHER_DEVICE, SESSION, Pusher, append, generation, record
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Pusher, append, generation, record
 
 from sessiond import zstd
-from sessiond.endpoint.server import Running, machines, running
+from sessiond.endpoint.server import Running, machines, running, tokens
 from sessiond.endpoint.server.reading import Comparer
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import NotFound
@@ -173,6 +173,28 @@ def test_a_machine_id_belongs_to_its_first_device(endpoint: Running, pusher: Pus
     assert pusher.said(record(5)) == ["machine-taken"]
     with pytest.raises(NotFound):
         machines.adopt(endpoint.store, "grace")
+
+
+def test_a_device_learns_that_its_machine_id_is_taken_before_it_pushes(endpoint: Running, pusher: Pusher) -> None:
+    """The answer about offsets says so, to a token that may push, until the owner is told to give the id up."""
+    assert pusher.said(record(1)) == ["stored"]
+
+    def taken(client: Pusher, machine: str, device: str) -> bool:
+        asked = {"machine_id": machine, "streams": []}
+        answer = client.post("/v1/offsets", json=asked, headers={"Sessiond-Device": device}).json()
+        assert answer in ({"streams": []}, {"streams": [], "taken": True})
+        return "taken" in answer
+
+    with Pusher(endpoint.url, tokens.add(endpoint.store, "new", scopes=["push"]), OTHER_DEVICE) as new:
+        assert taken(new, "ada", OTHER_DEVICE)
+        assert not taken(new, "grace", OTHER_DEVICE)
+    with Pusher(endpoint.url, tokens.add(endpoint.store, "reader", scopes=["read"]), OTHER_DEVICE) as reader:
+        assert not taken(reader, "ada", OTHER_DEVICE)
+    with Pusher(endpoint.url, tokens.add(endpoint.store, "eve", user="eve"), OTHER_DEVICE) as eve:
+        assert not taken(eve, "ada", OTHER_DEVICE)
+    assert not taken(pusher, "ada", DEVICE)
+    machines.adopt(endpoint.store, "ada")
+    assert not taken(pusher, "ada", OTHER_DEVICE)
 
 
 def test_a_full_quota_is_a_problem_of_the_segment_only(tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace, file: str, tools: Collection[str]) -> int:
     return 0
 
 
-def write_example(file: str, **endpoint: str) -> None:
-    """Write the commented example as the user's file, with keys of `[endpoint]` set.
+def write_example(file: str, **chosen: str) -> None:
+    """Write the commented example as the user's file, with keys of `[endpoint]`, or `machine_id`, set.
 
     Raises: SessiondError if the file exists.
     """
@@ -65,7 +65,7 @@ def write_example(file: str, **endpoint: str) -> None:
     from sessiond.service.plan import packaged
 
     text = packaged("config.example.toml")
-    for key, value in endpoint.items():
+    for key, value in chosen.items():
         line = f'#{key} = ""\n'
         assert line in text, f"the example has no {key}"
         text = text.replace(line, f"{key} = {_toml(value)}\n")

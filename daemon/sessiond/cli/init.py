@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", metavar="URL", help='the endpoint; "" for the archive on this machine')
     parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the token for the endpoint")
     parser.add_argument("--invite", metavar="CODE", help="get a token from the endpoint with the code of an invitation")
+    parser.add_argument(
+        "--machine-id", metavar="NAME", help="the name of this machine at the endpoint, not its hostname"
+    )
     parser.add_argument("--yes", action="store_true", help="accept all defaults without asking")
     parser.add_argument("--no-service", action="store_true", help="do not install the service")
     parser.add_argument("--restore", action="store_true", help="choose a session of another machine and resume it here")
@@ -49,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
     before = load(file if there else None, environ, tools=known_tools())
     _show(before.config, args)
     if there:
-        if args.endpoint is not None or args.token_file is not None or args.invite is not None:
-            hint = "`sessiond config set endpoint.url URL` changes it"
+        if any(each is not None for each in (args.endpoint, args.token_file, args.invite, args.machine_id)):
+            key = "machine_id NAME" if args.machine_id is not None else "endpoint.url URL"
+            hint = f"`sessiond config set {key}` changes it"
             raise SessiondError(f"{file} already exists and is kept", hint=hint)
         print(f"{_named(args, file)} already exists and is kept")
         _test(before, environ)
@@ -102,6 +105,8 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
     """Ask for the endpoint until one passes its test, and write the configuration."""
     from sessiond.cli.editing import write_example
 
+    named = {} if args.machine_id is None else {"machine_id": args.machine_id}
+    before = _named_as(before, args.machine_id)
     for attempt in range(TRIES):
         url = args.endpoint
         if url is None:
@@ -125,9 +130,25 @@ def _choose(args: argparse.Namespace, file: str, before: Loaded, environ: dict[s
                 raise
             print(f"{error}\n  {error.hint or ''}".rstrip(), file=sys.stderr)
             continue
-        write_example(file, **chosen)
+        write_example(file, **chosen, **named)
         print(f"wrote {_named(args, file)}")
         return
+
+
+def _named_as(before: Loaded, machine_id: str | None) -> Loaded:
+    """Return the configuration with the chosen name of the machine. Raises: ConfigError if it is not valid."""
+    import msgspec
+
+    from sessiond.config.model import Name
+    from sessiond.decoding import convert
+
+    if machine_id is None:
+        return before
+    try:
+        name = convert(machine_id, Name)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"--machine-id: {error}") from error
+    return msgspec.structs.replace(before, config=msgspec.structs.replace(before.config, machine_id=name))
 
 
 def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Loaded:
@@ -143,7 +164,8 @@ def _with(before: Loaded, chosen: dict[str, str], environ: dict[str, str]) -> Lo
 
 def _test(loaded: Loaded, environ: dict[str, str]) -> None:
     """Test the endpoint with the token, or without one. Raises: EndpointError, ConfigError."""
-    from sessiond.config import read_token
+    from sessiond.config import read_token, state_dir
+    from sessiond.device import expect
     from sessiond.endpoint.client import Client
 
     endpoint = loaded.config.endpoint
@@ -152,11 +174,14 @@ def _test(loaded: Loaded, environ: dict[str, str]) -> None:
         return
     token = read_token(loaded.config, environ)
     reveal = token.reveal() if token else None
+    device_id, name = expect(state_dir(loaded.config))
+    name = loaded.config.machine_id or name
     client = Client(
-        endpoint.url, reveal, device_id=uuid.uuid4(), timeout=endpoint.timeout, ca_file=endpoint.ca_file or None
+        endpoint.url, reveal, device_id=device_id, timeout=endpoint.timeout, ca_file=endpoint.ca_file or None
     )
     try:
         about = client.check()
+        taken = "offsets" in about.features and client.is_taken(name)
     except Refused as error:
         if token is None:
             error.hint = "give it a token: --token-file FILE, or --invite CODE with the code of an invitation"
@@ -165,6 +190,10 @@ def _test(loaded: Loaded, environ: dict[str, str]) -> None:
         client.close()
     accepted = "accepts the token" if token else "needs no token"
     print(f"{escape(endpoint.url)} answers (version {escape(about.version)}) and {accepted}")
+    if taken:
+        from sessiond.endpoint.machine_name import describe_taken, taken_fix
+
+        print(f"sessiond: warning: {escape(describe_taken(name))}\n  {escape(taken_fix(name))}", file=sys.stderr)
 
 
 def _new_token_file(file: str) -> str:

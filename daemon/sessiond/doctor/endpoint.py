@@ -5,14 +5,15 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-import uuid
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sessiond.clock import now_ms
 from sessiond.config import Token, read_token
+from sessiond.device import expect
 from sessiond.doctor.finding import Finding, Installation, Severity
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.machine_name import describe_taken, taken_fix
 from sessiond.endpoint.transport import describe_proxy, find_proxy, proxy_origin
 from sessiond.errors import ConfigError, EndpointError, Refused
 
@@ -63,10 +64,11 @@ def endpoint_checks(installation: Installation) -> Iterator[Finding]:
 def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     endpoint = installation.loaded.config.endpoint
     try:
+        device_id, name = expect(installation.directory)
         client = Client(
             endpoint.url,
             token.reveal() if token else None,
-            device_id=uuid.uuid4(),
+            device_id=device_id,
             timeout=endpoint.timeout,
             ca_file=endpoint.ca_file or None,
         )
@@ -76,6 +78,9 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
     began = time.monotonic()
     try:
         about = client.check()
+        milliseconds = (time.monotonic() - began) * 1000
+        name = installation.loaded.config.machine_id or name
+        taken = "offsets" in about.features and client.is_taken(name)
     except Refused as error:
         fix = error.hint or "write a valid token to endpoint.token_file"
         yield Finding(check="token", severity=Severity.ERROR, what=str(error), fix=fix)
@@ -86,10 +91,11 @@ def _ask(installation: Installation, token: Token | None) -> Iterator[Finding]:
         return
     finally:
         client.close()
-    milliseconds = (time.monotonic() - began) * 1000
     accepted = "accepts the token" if token else "needs no token"
     what = f"{endpoint.url} answers in {milliseconds:.0f} ms, version {about.version}, and {accepted}"
     yield Finding(check="endpoint", severity=Severity.OK, what=what)
+    if taken:
+        yield Finding(check="machine", severity=Severity.ERROR, what=describe_taken(name), fix=taken_fix(name))
     if client.server_time is not None:
         skew = now_ms() / 1000 - client.server_time
         if abs(skew) > SKEW:

@@ -116,6 +116,14 @@ class Client:
             raise WrongEndpoint(f"{self.url} answered for other streams than the request names")
         return positions
 
+    def is_taken(self, machine_id: str) -> bool:
+        """Return whether another device of the user owns a machine id, as far as the endpoint says so.
+
+        Raises: EndpointError.
+        """
+        request = wire.OffsetsRequest(machine_id=machine_id, streams=[])
+        return self._request("POST", "/v1/offsets", items.OffsetsAnswer, _JSON.encode(request)).taken
+
     def push(self, pushed: Sequence[wire.Push], batch: str) -> wire.PushAnswer:
         """Push items under the id `batch` and return the answer, its results in order. Raises: EndpointError."""
         headers = {"Content-Type": JSON_LINES, wire.BATCH_HEADER: batch}

@@ -29,6 +29,7 @@ class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Like wire.OffsetsAnswer, with streams that are not decoded yet."""
 
     streams: list[msgspec.Raw]
+    taken: bool = False
 
 
 class _Status(msgspec.Struct, frozen=True):

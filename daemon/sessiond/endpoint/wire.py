@@ -205,10 +205,12 @@ class RemotePosition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """The stream digest, if the request asks for it. Then `sha256` is None."""
 
 
-class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class OffsetsAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to `POST /v1/offsets`, in the order of the request."""
 
     streams: list[RemotePosition]
+    taken: bool = False
+    """Whether a push of the requesting device under this machine id would be answered `machine-taken`."""
 
 
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):

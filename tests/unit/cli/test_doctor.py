@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 from sessiond.cli import main
+from sessiond.endpoint import wire
+from sessiond.endpoint.client import Client
 from sessiond.endpoint.server import Running, running
 
 TOKEN = "token-of-a-test"
@@ -50,6 +54,24 @@ class Home:
         return code, {
             each["check"]: each for each in sorted(answer["findings"], key=lambda each: rank(each["severity"]))
         }
+
+
+def push_as(endpoint: Running, machine: str) -> None:
+    """Push a byte as another device of the user, under this machine id."""
+    device = uuid.UUID(int=7)
+    data = wire.PushAppend(
+        machine_id=machine,
+        session=device,
+        stream="main",
+        generation=0,
+        offset=0,
+        length=1,
+        sha256=hashlib.sha256(b"x").hexdigest(),
+        data="x",
+    )
+    client = Client(endpoint.url, TOKEN, device_id=device)
+    assert [result.status for result in client.push([data], "1").results] == ["stored"]
+    client.close()
 
 
 @pytest.fixture
@@ -106,6 +128,22 @@ def test_the_step_on_the_way_to_the_endpoint_is_named(
     assert (code, found[check]["severity"]) == (4, "error"), found
     assert says in found[check]["what"] or check == "token"
     assert found[check]["fix"]
+
+
+def test_a_name_that_another_device_has_is_an_error(home: Home, endpoint: Running) -> None:
+    """It is found before anything is pushed, and nothing is written for that. Another name mends it."""
+    push_as(endpoint, "laptop")
+    home.configure(endpoint.url)
+    home.environ["SESSIOND_MACHINE_ID"] = "laptop"
+    code, found = home.doctor()
+    assert code == 4
+    assert (found["machine"]["severity"], found["endpoint"]["severity"]) == ("error", "ok")
+    assert "another device already pushes as laptop" in found["machine"]["what"]
+    assert "sessiond config set machine_id NAME" in found["machine"]["fix"]
+    assert "sessiond serve adopt laptop" in found["machine"]["fix"]
+    assert not (home.state / "device.toml").exists()
+    home.environ["SESSIOND_MACHINE_ID"] = "desk"
+    assert "machine" not in home.doctor()[1]
 
 
 def test_an_endpoint_without_tls_is_found(home: Home, endpoint: Running) -> None:

@@ -15,7 +15,7 @@ from sessiond import exit_codes
 from sessiond.cleanup import DAY_MS, due_before, find_retention
 from sessiond.cli import main
 from sessiond.config import Config, load
-from sessiond.device import identify
+from sessiond.device import hostname, identify
 from sessiond.doctor.inventory import scan_tools
 from sessiond.endpoint.server import Running, invites, running, tokens
 from support.program import Program
@@ -205,6 +205,43 @@ def test_an_invitation_gives_this_machine_a_token(
     assert main(["sync"], environ) == 0
     (made,) = tokens.list_tokens(endpoint.store)
     assert made.device == str(identify(str(tmp_path / "state")).device_id)
+
+
+def test_it_says_that_another_device_has_the_name(
+    home: Path, endpoint: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is pushed. `--machine-id` chooses another name, and the sessions arrive under it."""
+    code = invites.add(endpoint.store, uses=9, lifetime=60)
+
+    def init(name: str, *words: str) -> tuple[dict[str, str], str]:
+        base = tmp_path / name
+        shutil.copytree(home, base)
+        environ = {**own_files(base), "SESSIOND_BACKFILL": "all"}
+        flags = ["--endpoint", endpoint.url, "--invite", code, "--yes", "--no-service"]
+        assert main(["init", *flags, *words], environ) == 0
+        shown = capsys.readouterr().err
+        return environ, shown
+
+    first, shown = init("first")
+    assert "another device" not in shown
+    assert main(["sync"], first) == 0
+    second, shown = init("second")
+    assert f"another device already pushes as {hostname()}" in shown
+    assert "sessiond config set machine_id NAME" in shown
+    assert f"serve adopt {hostname()}" in shown
+    third, shown = init("third", "--machine-id", "third")
+    assert "another device" not in shown
+    assert load(third["SESSIOND_CONFIG"], {}).config.machine_id == "third"
+    assert main(["sync"], third) == 0
+    assert main(["init", "--machine-id", "other", "--yes", "--no-service"], third) == 1
+    assert "config set machine_id NAME" in capsys.readouterr().err
+    assert main(["init", "--machine-id", "a\nb", "--yes", "--no-service"], own_files(home)) == 78
+    with endpoint.store.read() as db:
+        names = {row[0] for row in db.execute("SELECT machine FROM machines").fetchall()}
+    assert names == {hostname(), "third"}
+    assert main(["config", "set", "machine_id", "second"], second) == 0
+    assert main(["init", "--yes", "--no-service"], second) == 0
+    assert "another device" not in capsys.readouterr().err
 
 
 def test_an_invitation_never_replaces_a_token(home: Path, endpoint: Running, tmp_path: Path) -> None:

@@ -237,17 +237,17 @@ class Endpoint:
         device = device_id(request)
         encoding = body.check_kind(request, JSON)
         async with self._bodies.read(request, self.limits.body, client_name(request)) as sent:
-            asked, found = await self._reader.run(partial(self._offsets, sent, encoding, access, device))
+            asked, found, taken = await self._reader.run(partial(self._offsets, sent, encoding, access, device))
         digests = iter(await self._digester.digests([each for each in found if each is not None]))
         positions = [
             _position(key, state, None if state is None else next(digests))
             for key, state in zip(asked.streams, found, strict=True)
         ]
-        return json_response(OffsetsAnswer(streams=positions))
+        return json_response(OffsetsAnswer(streams=positions, taken=taken))
 
     def _offsets(
         self, sent: bytes, encoding: str, access: Access, device: UUID | None
-    ) -> tuple[OffsetsRequest, list[streams.State | None]]:
+    ) -> tuple[OffsetsRequest, list[streams.State | None], bool]:
         try:
             plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
             asked = json_decoder(OffsetsRequest).decode(plain)
@@ -256,18 +256,18 @@ class Endpoint:
         if len(asked.streams) > self.limits.items:
             raise HttpError(413, "too-large", f"a request may name {self.limits.items} streams")
         with self.store.read() as db:
-            # Without the scope `read`, a token sees the machines of its own device. Those of others are answered
-            # like names that do not exist, so that the answer reveals nothing about them.
-            visible = READ in access.scopes or (
+            taken = machines.is_taken(db, access, asked.machine_id, device)
+            # Without `read`, a token sees its own device's machines; others are answered like names without a machine.
+            if READ not in access.scopes and not (
                 access.owns(device) and machines.belongs(db, access.user, asked.machine_id, str(device))
-            )
-            if not visible:
-                return asked, [None] * len(asked.streams)
+            ):
+                return asked, [None] * len(asked.streams), taken
             owner = access.user, asked.machine_id
-            return asked, [
+            found = [
                 streams.find_state(db, *owner, str(key.session), key.stream, follows_sha256=not asked.after)
                 for key in asked.streams
             ]
+            return asked, found, taken
 
 
 def _position(key: StreamKey, state: streams.State | None, digest: str | None) -> RemotePosition:

@@ -14,7 +14,7 @@ import msgspec
 from sessiond.endpoint.server import audit, expired
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
-from sessiond.endpoint.server.tokens import Access
+from sessiond.endpoint.server.tokens import PUSH, Access
 from sessiond.endpoint.server.users import DEFAULT_USER
 from sessiond.errors import NotFound
 
@@ -32,6 +32,20 @@ def belongs(db: Database, user: str, machine: str, device: str) -> bool:
     """Return whether a machine id of a user belongs to a device."""
     row = db.execute(
         "SELECT 1 FROM machines WHERE user = ? AND machine = ? AND device = ?", (user, machine, device)
+    ).fetchone()
+    return row is not None
+
+
+def is_taken(db: Database, access: Access, machine: str, device: UUID | None) -> bool:
+    """Return whether a push of a device under a machine id would be answered `machine-taken`.
+
+    False for a token that may not push: to one that may, this reveals no more than its next push would.
+    """
+    if PUSH not in access.scopes or device is None:
+        return False
+    row = db.execute(
+        "SELECT 1 FROM machines WHERE user = ? AND machine = ? AND device <> ? AND open = 0",
+        (access.user, machine, str(device)),
     ).fetchone()
     return row is not None
 
