@@ -107,10 +107,12 @@ def test_a_taken_machine_id_is_replaced_in_the_config(harness: DaemonHarness) ->
     sessions, segments = harness.spool.outbox.parked()
     assert [session.parked for session in sessions] == [segment.parked for segment in segments]
     assert "machine_id" in (sessions[0].parked or "")
+    assert harness.spool.stats.waiting().parked_reason == sessions[0].parked
     harness.close()
     harness.machine_id = "otherbox"
     harness.open()
     harness.settle()
+    assert harness.spool.stats.waiting().parked_reason is None
     assert harness.held_sessions()[SESSION]["record"]["machine_id"] == "otherbox"
     assert harness.held(SESSION) == Path(path).read_bytes()
     assert harness.spool.outbox.parked() == ([], [])

@@ -135,7 +135,7 @@ def _judge(sync_result: SyncResult) -> int:
         kind = Refused if endpoint.kind == "refused" else EndpointError
         raise kind(endpoint.reason or "the endpoint does not accept pushes", hint=endpoint.hint)
     if waiting.parked:
-        hint = "`sessiond queue` shows the reason"
+        hint = waiting.parked_reason or "`sessiond queue` shows the reason"
         raise Incomplete(f"{count(waiting.parked, 'item')} parked: the endpoint refuses them", hint=hint)
     totals = sync_result.totals
     if totals.archive.problem is not None:

@@ -86,6 +86,8 @@ class Waiting(FrozenRecord):
     behind: int
     """Streams whose transcript still waits in its file."""
     behind_bytes: int
+    parked_reason: str | None = None
+    """The reason that all parked items have in common; None if there are several."""
 
 
 class Queued(FrozenRecord):
@@ -184,7 +186,15 @@ class Stats:
             parked=parked,
             behind=behind,
             behind_bytes=behind_bytes,
+            parked_reason=self._parked_reason() if parked else None,
         )
+
+    def _parked_reason(self) -> str | None:
+        reasons = self._db.execute(
+            "SELECT parked FROM segment WHERE parked IS NOT NULL UNION SELECT parked FROM session"
+            " WHERE parked IS NOT NULL LIMIT 2"
+        ).fetchall()
+        return str(reasons[0][0]) if len(reasons) == 1 else None
 
     def older(self, before_ms: int) -> tuple[int, int]:
         """Return how many sessions were last active before this time, and how many of them their tools deleted."""

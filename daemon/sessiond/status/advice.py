@@ -143,9 +143,11 @@ def _endpoint(status: Status) -> Iterator[Advice]:
 
 def _sessions(status: Status) -> Iterator[Advice]:
     if status.outbox is not None and status.outbox.parked:
+        reason = status.outbox.parked_reason
+        shown = "`sessiond queue` shows the reason" if reason is None else f"the reason: {reason}"
         yield Advice(
             what=f"{count(status.outbox.parked, 'item')} parked: the endpoint refuses them",
-            do="`sessiond queue` shows the reason; `sessiond queue retry` tries again",
+            do=f"{shown}; `sessiond queue retry` tries again",
         )
     troubled = sum(tool.count.troubled for tool in status.tools)
     if troubled:

@@ -541,6 +541,14 @@ def test_parked_items_degrade(harness: DaemonHarness, look: Look, daemon: state.
     made = look()
     assert not made.healthy
     assert made.advice[0].what == "1 item parked: the endpoint refuses them"
+    assert made.advice[0].do == "the reason: too large; `sessiond queue retry` tries again"
+    other = SESSION.replace("5f", "6f")
+    harness.write(CLAUDE.replace(SESSION, other), claude(other, 1))
+    harness.scan()
+    (session,) = harness.spool.outbox.sessions(9)
+    with harness.spool.transaction():
+        harness.spool.outbox.park_session(session.id, session.revision, "not valid")
+    assert look().advice[0].do == "`sessiond queue` shows the reason; `sessiond queue retry` tries again"
 
 
 # --- the state of our own files ---

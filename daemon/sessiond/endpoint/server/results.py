@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from typing import Any
 
@@ -105,8 +106,8 @@ def machine_taken(user: str, machine: str) -> Result:
     option = "" if user == DEFAULT_USER else f" --user {user}"
     return problem(
         "machine-taken",
-        f"another device pushes as {machine}: set machine_id in the config of one of them,"
-        f" or let this one take it over on the endpoint: sessiond serve adopt {machine}{option}",
+        f"another device pushes as {machine}: choose another name for this one with `sessiond config set machine_id"
+        f" NAME`, or let it take this one over, on the endpoint: sessiond serve adopt {shlex.quote(machine)}{option}",
     )
 
 
