@@ -12,9 +12,11 @@ import pytest
 from sessiond.cli import main
 from sessiond.cli.status_screen import screen
 from sessiond.daemon.periodic_check import PeriodicCheck
-from sessiond.spool import sizes
+from sessiond.spool import health, sizes
 from sessiond.spool.archive_file import archive_bytes
+from sessiond.spool.health import CaptureHealth
 from sessiond.spool.sizes import MONTH_MS, SIZES, Sizes, count_sizes, read_sizes
+from sessiond.spool.verification import EACH_MS
 from sessiond.status import read_status
 from support.harness import CLAUDE, SESSION, DaemonHarness, claude, daemon_harness, encode
 
@@ -75,6 +77,50 @@ def test_sizes_are_counted_once_a_day(harness: DaemonHarness, monkeypatch: pytes
     assert found is not None
     assert (found.tools, found.month) == ({"claude-code": first + second}, second)
     assert found.months == {}  # what is found first may be years old
+
+
+def test_the_first_backlog_is_counted_once_it_is_captured(harness: DaemonHarness) -> None:
+    """The first count is made before that. What follows it is no growth, and `status` need not wait for a day."""
+
+    def counted() -> Sizes:
+        found = read_sizes(harness.spool.meta(SIZES))
+        assert found is not None
+        return found
+
+    def report(waiting: int) -> None:
+        health.write(harness.spool, CaptureHealth(discovered={"claude-code": 2}, backlog=waiting))
+
+    first = Path(harness.write(CLAUDE, claude(SESSION, 1)))
+    harness.scan()
+    report(1)
+    check = PeriodicCheck(harness.uploading)
+    assert not check.step()
+    assert (counted().tools, counted().months) == ({"claude-code": first.stat().st_size}, {})
+    counted_ms = counted().at_ms
+    harness.now_ms += 60_000
+    assert not check.step()
+    assert counted().at_ms == counted_ms, "the backlog is not captured yet"
+    second = Path(harness.write(CLAUDE.replace(SESSION, OTHER), claude(OTHER, 1)))
+    harness.scan()
+    report(0)
+    harness.now_ms += 60_000
+    check = PeriodicCheck(harness.uploading)  # also after a restart
+    assert not check.step()
+    found = first.stat().st_size + second.stat().st_size
+    assert (counted().tools, counted().months) == ({"claude-code": found}, {})
+    counted_ms = counted().at_ms
+    report(1)
+    harness.now_ms += 60_000
+    report(0)
+    assert not check.step()
+    assert counted().at_ms == counted_ms, "once a day from then on"
+    third = Path(harness.write(CLAUDE, claude(SESSION, 2)))
+    grown = third.stat().st_size + second.stat().st_size - found
+    harness.scan()
+    harness.now_ms += EACH_MS
+    while check.step():
+        pass
+    assert list(counted().months.values()) == [grown]
 
 
 def test_the_growth_of_each_month_is_kept(harness: DaemonHarness) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
+from sessiond.spool.health import read_capture
 from sessiond.spool.sizes import SIZES, count_sizes, read_sizes
 from sessiond.spool.verification import BEGUN, EACH_MS, RESULT, last_check_ms, read_verification, verification_value
 from sessiond.upload import UploadContext
@@ -35,6 +36,7 @@ class PeriodicCheck:
         self._counting: Iterator[None] | None = None
         sizes = read_sizes(self._spool.meta(SIZES))
         self._counted_ms = 0 if sizes is None else sizes.at_ms
+        self._partial = sizes is not None and sizes.partial
         self._failed_at: float | None = None
         checked_ms = last_check_ms(self._spool, context.address)
         if checked_ms is None:
@@ -46,7 +48,7 @@ class PeriodicCheck:
 
     def step(self) -> bool:
         """Send the next request of a check that is due; return whether the check goes on. A failure is not raised."""
-        if self._counting is not None or not 0 <= self._clock.now_ms() - self._counted_ms < EACH_MS:
+        if self._counting is not None or self._must_count():
             return self._count()
         if self._steps is None and not self._is_due():
             return False
@@ -84,11 +86,26 @@ class PeriodicCheck:
 
     def _count(self) -> bool:
         """Count a part of what was captured, for `status`; return whether there is more to count or to compare."""
-        self._counting = self._counting or count_sizes(self._spool, self._clock.now_ms())
+        if self._counting is None:
+            # Asked before the first part is counted: what is captured during the count may be in none of its parts.
+            self._counting = count_sizes(self._spool, self._clock.now_ms(), waits=self._has_backlog())
         for _ in self._counting:
             return True
+        sizes = read_sizes(self._spool.meta(SIZES))
+        self._partial = sizes is not None and sizes.partial
         self._counting, self._counted_ms = None, self._clock.now_ms()
         return self._is_due()
+
+    def _must_count(self) -> bool:
+        """Return whether a day has passed, or the first backlog was captured, since the sizes were counted."""
+        if not 0 <= self._clock.now_ms() - self._counted_ms < EACH_MS:
+            return True
+        return self._partial and not self._has_backlog()
+
+    def _has_backlog(self) -> bool:
+        """Return whether the capture has found files that it has not read, or has not looked for them yet."""
+        capture = read_capture(self._spool)
+        return capture.discovered is None or capture.backlog > 0
 
     def _is_due(self) -> bool:
         if self._failed_at is not None and self._clock.monotonic() - self._failed_at < RETRY_SECONDS:

@@ -32,12 +32,15 @@ class Sizes(FrozenRecord):
     month: int = 0
     """Bytes of sessions that were active in the 30 days before."""
     months: dict[str, int] = {}  # noqa: RUF012
-    """By how many bytes the sum grew in each month (such as "2026-11", UTC), the latest last. What was found at the
-    first count is in none: it may be years old. Negative if more was erased than captured."""
+    """By how many bytes the sum grew in each month (such as "2026-11", UTC), the latest last. What was found before
+    the backlog was captured for the first time is in none: it may be years old. Negative if more was erased than
+    captured."""
+    partial: bool = False
+    """Whether the first backlog was not captured when this was counted, so that it has to be counted again."""
 
 
-def count_sizes(spool: Spool, now_ms: int) -> Iterator[None]:
-    """Count in parts, and store the result after the last one."""
+def count_sizes(spool: Spool, now_ms: int, *, waits: bool = False) -> Iterator[None]:
+    """Count in parts, and store the result after the last one. `waits`: a part of the backlog is not captured yet."""
     tools: dict[str, int] = {}
     month = begin = 0
     while True:
@@ -54,13 +57,15 @@ def count_sizes(spool: Spool, now_ms: int) -> Iterator[None]:
         if len(rows) < PART:
             break
         yield
-    months = _grown(read_sizes(spool.meta(SIZES)), sum(tools.values()), now_ms)
-    spool.set_meta(SIZES, to_json(Sizes(at_ms=now_ms, tools=tools, month=month, months=months)))
+    last = read_sizes(spool.meta(SIZES))
+    months = _grown(last, sum(tools.values()), now_ms)
+    partial = waits and (last is None or last.partial)
+    spool.set_meta(SIZES, to_json(Sizes(at_ms=now_ms, tools=tools, month=month, months=months, partial=partial)))
 
 
 def _grown(last: Sizes | None, total: int, now_ms: int) -> dict[str, int]:
     """Return the growth by month, with what was added since the last count."""
-    if last is None:
+    if last is None or last.partial:
         return {}
     name = time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
     months = {**last.months, name: last.months.get(name, 0) + total - sum(last.tools.values())}
