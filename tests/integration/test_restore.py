@@ -6,12 +6,14 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from sessiond.cli import main
 from sessiond.cli.status_screen import screen
 from sessiond.clock import now_ms
 from sessiond.endpoint.server import running
@@ -125,7 +127,8 @@ def test_another_endpoint_gets_a_restored_session_at_once(
     second.close()
     with running(str(tmp_path / "other"), token=TOKEN) as other:
         second.endpoint = other
-        unbind_changed_endpoint(Spool(second.state), other.url)
+        with closing(Spool(second.state)) as spool:
+            unbind_changed_endpoint(spool, other.url)
         second.open()
         second.scan()
         assert second.spool.stats.waiting().sessions == 1  # before the first answer: `sync` may end after it
@@ -209,6 +212,27 @@ def test_a_session_that_goes_back_and_forth_counts_each_message_once(
     restore(second)
     second.settle()
     assert {machine: number for machine, (number, _) in counts(first).items()} == {"testbox": 3, "second": 2}
+
+
+def test_a_session_that_another_machine_continued_goes_back_to_its_own_directory(
+    first: DaemonHarness, second: DaemonHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest copy names a directory of the other machine. Wherever the command runs, it makes no second file."""
+    for machine in (first, second):
+        os.makedirs(f"{machine.home}/src/engine", exist_ok=True)
+    here, there = restored_path(first), restored_path(second)
+    own = {"cwd": f"{first.home}/src/engine"}
+    first.write(os.path.relpath(here, first.home), claude(SESSION, 1, **own), claude(SESSION, 2, **own))
+    first.settle()
+    restore(second)
+    other = {"cwd": f"{second.home}/src/engine"}
+    second.write(os.path.relpath(there, second.home), claude(SESSION, 3, **other))
+    second.now_ms += 10_000_000
+    second.settle()
+    monkeypatch.chdir(first.home)
+    assert main(["restore", SESSION], environment(first, "testbox")) == 0
+    assert read(here).count(b"\n") == 3
+    assert [str(path) for path in Path(first.home, ".claude/projects").rglob(f"{SESSION}.jsonl")] == [here]
 
 
 def test_an_erased_session_is_not_restored(

@@ -40,10 +40,12 @@ from sessiond.restore import (
     read_small,
 )
 from sessiond.restored import Mark, RestoredSessions
+from sessiond.session import Session
 from sessiond.sources.plan import ArchivedSession, Command, Plan, Recipe, Target, Unrestorable
 from sessiond.sources.recipes import find_recipe, reason_without_recipe
 from sessiond.sources.user_dirs import UserDirs
 from sessiond.spool import NAME, Spool
+from sessiond.spool.rows import SessionState
 from sessiond.text import count
 
 LABEL = 10
@@ -61,18 +63,19 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
     machine_id: str
     is_erased: Callable[[UUID], bool]
     """Whether the user erased a session (`sessiond forget`)."""
+    captured: Callable[[UUID], SessionState | None]
+    """What this machine captured of a session."""
 
     def directory(self, stored: wire.StoredSession) -> str:
         """Return the project's directory here: as asked, else where this machine has the session, else this directory.
 
-        Of a list of all projects, a directory of the same path comes before this directory.
-
-        Raises: NotFound if it does not exist.
+        Of a list of all projects, a directory of the same path comes before this one. Raises: NotFound without it.
         """
         asked: str | None = self.args.directory
         if asked is None:
             same = stored.record.working_directory if self.args.all else ""
-            return self._known_directory(stored) or (same if os.path.isdir(same) else os.getcwd())
+            known = self._known_directory(stored.record.id, stored.record)
+            return known or (same if os.path.isdir(same) else os.getcwd())
         directory = os.path.realpath(os.path.expanduser(asked))  # as the tool will see it, whatever links lead to it
         if not os.path.isdir(directory):
             raise NotFound(
@@ -102,23 +105,24 @@ class RestoreContext(msgspec.Struct, frozen=True, kw_only=True):
 
         `identity` is the id of the session on this machine.
         """
-        known = self._known_directory_of(identity, session.record.machine_id, session.record.working_directory)
+        known = self._known_directory(identity, session.record)
         if known is None or known == target.directory:
             return None
         planned = {file.path for file in plan.files}
         others = recipe.plan(session, msgspec.structs.replace(target, directory=known)).files
         return next((each.path for each in others if each.path not in planned and target.exists(each.path)), None)
 
-    def _known_directory(self, stored: wire.StoredSession) -> str | None:
-        record = stored.record
-        return self._known_directory_of(record.id, record.machine_id, record.working_directory)
-
-    def _known_directory_of(self, identity: UUID, machine_id: str | None, directory: str) -> str | None:
+    def _known_directory(self, identity: UUID, newest: Session) -> str | None:
+        """Return where this machine has a session. `newest`, its newest record, may be another machine's."""
         if self.args.home:
             return None  # what this home has is not in the other one
-        mark = self.restored.find(identity)
-        known = mark.directory if mark is not None else directory if machine_id == self.machine_id else None
-        return known if known and os.path.isdir(known) else None
+        mark, here = self.restored.find(identity), self.captured(identity)
+        if mark is not None:
+            directory = mark.directory
+        else:
+            record = newest if here is None or here.record is None else here.record
+            directory = record.working_directory if record.machine_id == self.machine_id else ""
+        return directory if directory and os.path.isdir(directory) else None
 
 
 def _names(directory: str) -> list[str]:
@@ -164,6 +168,7 @@ def opened(args: argparse.Namespace) -> Iterator[RestoreContext]:
             restored=RestoredSessions(directory),
             machine_id=config.machine_id or identify(directory).machine_id,
             is_erased=lambda identity: spool is not None and spool.forgotten.has(str(identity)),
+            captured=lambda identity: None if spool is None else spool.catalog.session(identity),
         )
 
 

@@ -82,14 +82,19 @@ def _message(item: Item, style: Style, width: int | None) -> Iterator[str]:
     if width is None or item.speaker is not Speaker.ASSISTANT:
         yield from _plain(item.text.strip("\n"), width)
         return
-    from rich.console import Console  # late: only a terminal needs it
+    from markdown_it import MarkdownIt  # late: only a terminal needs it
+    from rich.console import Console
     from rich.markdown import Markdown
 
     out = io.StringIO()
     console = Console(
         file=out, width=width, force_terminal=style.color, color_system="standard" if style.color else None
     )
-    console.print(Markdown("\n".join(map(escape, item.text.splitlines())), hyperlinks=False))
+    markdown = Markdown("", hyperlinks=False)
+    # Tags are text: they may be code without backticks (`List<int>`), and rich would print nothing for them.
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
+    markdown.parsed = parser.parse("\n".join(map(escape, item.text.splitlines())))
+    console.print(markdown)
     yield from (line.rstrip() for line in out.getvalue().strip("\n").splitlines())
 
 

@@ -114,6 +114,15 @@ def test_a_terminal_gets_markdown_and_wrapped_words() -> None:
     assert "\x1b[" in "".join(shown(said, width=40, color=True))
 
 
+def test_a_terminal_shows_what_looks_like_a_tag() -> None:
+    """It may be code without backticks, or a block that a browser would fold. Nothing of it is dropped."""
+    text = "Option<String> and List<int> x\n\n<details><summary>More</summary>\nhidden\n</details>\n\n**bold** `a<b>`"
+    screen = "\n".join(shown(thread("main", item(MESSAGE, MODEL, text)), width=80))
+    assert "Option<String> and List<int> x" in screen
+    assert "<details><summary>More</summary>" in screen and "hidden" in screen and "</details>" in screen
+    assert "bold" in screen and "**" not in screen and "a<b>" in screen
+
+
 def test_a_pipe_gets_the_text_as_it_was_written() -> None:
     assert f"  # Head {'word ' * 60}".rstrip() in shown(thread("main", item(MESSAGE, MODEL, f"# Head {'word ' * 60}")))
 
