@@ -30,6 +30,7 @@ CHECKED = ("daemon", "docs", "tests", "bench", "systemd", "launchd")
 """Directories whose files may mention documents; also the files at the root."""
 NO_DOCUMENTS = {
     ".aider.chat.history.md": "Aider's history",
+    ".handoff.md": "the suffix of an exported prompt",
     "AGENTS.md": "instructions for agents, in a project",
     "MEMORY.md": "Claude Code's memory, in a lab script",
     "changelog.md": "in GitHub's repository of Copilot CLI",

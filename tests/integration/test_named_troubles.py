@@ -26,7 +26,7 @@ def test_a_database_that_cannot_be_read_now_is_named_until_it_can(tmp_path: Path
         assert troubles(harness) == [(path, "the database can't be read now: database is locked")]
         harness.scan()
         assert troubles(harness) == []
-        assert len(list(harness.spool.catalog.sessions())) == 1
+        assert len(list(harness.spool.catalog.sessions())) == 2
 
 
 def test_a_damaged_database_has_one_reason(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sessiond.cli.conversation import Reader
     from sessiond.transcript import Step
 
-FORMATS = {"md": ".md", "html": ".html", "json": ".jsonl", "atif": ".json", "handoff": ".md"}
+FORMATS = {"md": ".md", "html": ".html", "json": ".jsonl", "atif": ".json", "handoff": ".handoff.md"}
 """The formats and the suffixes of their files."""
 
 

@@ -141,7 +141,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ongoing", action="store_true", help="sessions that have not ended")
     parser.add_argument("--only-here", action="store_true", help="sessions that their tool has deleted")
     order = f"the order: {', '.join(Sort)} (default: active)"
-    parser.add_argument("--sort", metavar="KEY", choices=tuple(Sort), default=Sort.ACTIVE, help=order)
+    parser.add_argument("--sort", metavar="FIELD", choices=tuple(Sort), default=Sort.ACTIVE, help=order)
     parser.add_argument("--limit", type=_limit, metavar="N", help="at most N sessions")
 
 

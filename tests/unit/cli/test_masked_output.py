@@ -158,7 +158,7 @@ ALIKE: dict[str, set[str]] = {
     "sync": {"--timeout"},
     "restore": {"--home", "--fork", "--launch"},
     "resume": {"--directory", "--fork"},
-    "init": {"--invite", "--restore"},
+    "init": {"--invite", "--machine-id", "--restore"},
     "config": {"init", "edit"},
     "status": {"--watch"},
     "show": {"--follow", "--unmasked"},
