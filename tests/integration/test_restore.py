@@ -87,6 +87,17 @@ def test_a_dry_run_writes_nothing(
     assert not os.path.exists(f"{second.state}/restored")
 
 
+def test_the_command_finds_a_session_that_is_restored_into_another_home(
+    first: DaemonHarness, second: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(first)
+    other = tmp_path / "other home"
+    other.mkdir()
+    assert restore(second, "--home", str(other)) == 0
+    assert f"resume    cd {second.home}/src/engine && HOME='{other}' claude --resume" in capsys.readouterr().out
+    assert len(list(other.rglob(f"{SESSION}.jsonl"))) == 1
+
+
 def test_a_link_to_the_project_leads_to_where_the_tool_looks(
     first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:

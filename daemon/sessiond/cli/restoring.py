@@ -197,6 +197,8 @@ def bring_back(context: RestoreContext, copies: list[wire.StoredSession]) -> Com
     command = restoration.plan.fork if args.fork else restoration.plan.resume
     if command is None:
         raise SessiondError(f"{tool} can't continue a session in a copy", hint="leave out --fork")
+    if args.home:
+        command = msgspec.structs.replace(command, environ={"HOME": target.dirs.home, **command.environ})
     if args.launch and not args.dry_run:
         _require(command, args.environ)
     _show(stored, restoration, target, args)
