@@ -54,7 +54,9 @@ ValueHash = Annotated[
 Name = Annotated[
     str,
     msgspec.Meta(
-        max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="text of at most 200 characters on one line"
+        max_length=200,
+        pattern=r"^(?:(?!(?:[^/]*/)*\.{0,2}(?:/|$))[^\x00-\x1f\x7f]+)?\Z",
+        description='text of at most 200 characters on one line, without an empty, "." or ".." segment between slashes',
     ),
 ]
 
