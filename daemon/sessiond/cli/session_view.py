@@ -19,7 +19,7 @@ from sessiond.spool.rows import SessionState, StreamState
 LABEL = 11
 PROMPTS_ONLY = " (prompts only: from the tool's history; the tool has no more of it)"
 SHOWN = 10
-"""Side files that are listed one by one; of more, the number is."""
+"""Side files, and children, that are listed one by one; of more, the number is."""
 ENDPOINT = {
     "safe": "has everything",
     "waiting": "does not have everything yet",
@@ -46,12 +46,21 @@ class StreamView(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
 
 
+class Child(msgspec.Struct, frozen=True):
+    """A session whose parent is the one that is shown: a subagent, or a fork."""
+
+    id: UUID
+    title: str | None
+
+
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """A session: the record, further metadata, and its streams."""
 
     record: Session
     title: str | None
     parent: UUID | None
+    children: list[Child] = []
+    """The sessions that were started or forked from it, as far as this machine has them."""
     continues: Origin | None = None
     """The session of another machine from which this one was restored."""
     revision: int
@@ -91,6 +100,10 @@ def facts(view: SessionView) -> Iterator[str]:
     for label, text in shown:
         if text:
             yield f"{label:<{LABEL}}{escape(text)}"
+    for child in view.children[:SHOWN]:
+        yield f"{'child':<{LABEL}}{child.id}  {escape(child.title or '')}".rstrip()
+    if len(view.children) > SHOWN:
+        yield f"{'':<{LABEL}}{len(view.children) - SHOWN} more; `--json` lists them"
     side_files = [stream for stream in view.streams if stream.media_type is not None]
     for stream in view.streams if len(side_files) <= SHOWN else [s for s in view.streams if s.media_type is None]:
         generation = f", generation {stream.generation}" if stream.generation else ""
@@ -114,10 +127,12 @@ def local_view(
     """Return a session of this machine. `url` is the endpoint whose acknowledgements count."""
     assert session.record is not None
     safety = {each.name: each for each in spool.safety.streams(session.id, url)}
+    children = sorted(spool.catalog.children(session.uuid), key=lambda each: (each.active_ms, each.uuid))
     return SessionView(
         record=session.record,
         title=session.title,
         parent=session.parent,
+        children=[Child(each.uuid, each.title) for each in children],
         continues=origin_of(session.uuid, restored),
         revision=session.revision,
         pushed=session.pushed,

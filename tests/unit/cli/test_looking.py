@@ -23,6 +23,7 @@ from sessiond.spool.safety import State
 from sessiond.spool.stats import ToolCount
 from sessiond.text import visible
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
+from support.sample_tree import build
 
 OTHER = "5f1d7c1e-0000-4000-8000-000000000002"
 FIELDS = set(Session.__struct_fields__)
@@ -429,6 +430,24 @@ def test_sources_keeps_its_columns_on_a_narrow_terminal() -> None:
         "  - 1 prompt in /h/x without a session: not",
         "    captured",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sample", "parent", "child"),
+    [("gemini-cli/0.61-subagent", "00000020", "00000021"), ("codex/0.100-subagent", "01a2037e-0451", "01a2037e-0452")],
+)
+def test_a_subagent_with_a_session_of_its_own_is_named(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str], sample: str, parent: str, child: str
+) -> None:
+    build(sample, harness.home)
+    harness.settle()
+    assert run(harness, "show", parent, "--json") == 0
+    ((listed,),) = [json.loads(capsys.readouterr().out)["children"]]
+    assert listed["id"].startswith(child)
+    assert run(harness, "show", parent) == 0
+    assert f"child      {listed['id']}  {listed['title'] or ''}".rstrip() in capsys.readouterr().out.splitlines()
+    assert run(harness, "show", child, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["children"] == []
 
 
 def test_sources_lists_files_that_are_not_captured(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
