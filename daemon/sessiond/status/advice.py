@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sessiond.pause import until
+from sessiond.spool.forgotten import REASON as ERASED
 from sessiond.spool.health import CopiesHealth
 from sessiond.spool.stats import Totals
 from sessiond.status.model import Advice, Running, SpoolState, Status
@@ -144,7 +145,8 @@ def _endpoint(status: Status) -> Iterator[Advice]:
 def _sessions(status: Status) -> Iterator[Advice]:
     if status.outbox is not None and status.outbox.parked:
         reason = status.outbox.parked_reason
-        shown = "`sessiond queue` shows the reason" if reason is None else f"the reason: {reason}"
+        # What was erased at the endpoint has advice of its own, below.
+        shown = "`sessiond queue` shows the reason" if reason in (None, ERASED) else f"the reason: {reason}"
         yield Advice(
             what=f"{count(status.outbox.parked, 'item')} parked: the endpoint refuses them",
             do=f"{shown}; `sessiond queue retry` tries again",
