@@ -96,3 +96,21 @@ def test_what_is_tried_again_arrives_and_the_last_generation_stays_current(
     if keep == 0:
         assert between in held(harness)
         assert state(harness) is State.SAFE
+
+
+def test_the_first_bytes_of_a_lost_spool_go_on_though_the_endpoint_has_others(harness: DaemonHarness) -> None:
+    """The first generation has no start of its own: its first bytes are refused, while a later one is stored."""
+    harness.write(CLAUDE, claude(SESSION, 1, text="what the endpoint has"))
+    harness.settle()
+    harness.close()
+    Path(harness.state, "spool.db").unlink()
+    harness.open()
+    harness.push()  # with nothing: the endpoint has answered before anything is captured
+    other = encode(claude(SESSION, 1, text="what only the outbox has")) * 2
+    harness.write(CLAUDE, other, mode="wb")
+    harness.scan()
+    last = rewrite(harness, "the last", keep=0)
+    harness.settle()
+    assert harness.held(SESSION) == last
+    assert other in held(harness)
+    assert not harness.spool.stats.waiting().segments

@@ -171,13 +171,13 @@ class Queue:
         """Return whether the start of a generation is queued: the endpoint has not acknowledged that it began."""
         return any(run.generation == generation and not run.length for run in self.runs)
 
-    def begins_below(self, generation: int) -> bool:
-        """Return whether the start of an earlier generation is queued.
+    def has_earlier(self, generation: int) -> bool:
+        """Return whether an item of an earlier generation is queued: its start, or bytes that are not parked.
 
-        An endpoint that has begun `generation` refuses it each time. That happens after the start was parked: the later
-        generation was sent without it.
+        An endpoint that is at `generation` may refuse that item each time. It was parked or refused before, and the
+        later generation was sent without it.
         """
-        return any(run.generation < generation and not run.length for run in self.runs)
+        return any(run.generation < generation and not (run.length and run.parked) for run in self.runs)
 
     def first(self, generation: int, after: int = 0) -> int | None:
         """Return the first queued byte of a generation in items that end behind `after`; None if there is none."""

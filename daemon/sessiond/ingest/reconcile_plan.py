@@ -9,7 +9,7 @@ endpoint is asked what it holds, or reports it in a result. `plan_reconcile` and
 |---|---|
 | the endpoint has less than it acknowledged | the missing bytes are read again from the file (`gap`) |
 | it has the same bytes under another number | the number is adopted, and what it has leaves the outbox |
-| it has other bytes, or an earlier generation that we lack | a new generation above all of its own begins; segments of earlier ones are pushed first |
+| it has other bytes, an earlier generation that we lack, or a later one than segments that wait | a new generation above all of its own begins; segments of earlier ones are pushed first |
 | the file is gone, and the endpoint holds what it acknowledged | nothing: that is trusted without the file |
 | the file is gone, and the endpoint may hold what it never acknowledged | its bytes are read and compared with the digests of what was queued |
 | the file is gone, and bytes before those in the outbox are missing | a placeholder of the same length is pushed, and the bytes count as lost |
@@ -126,7 +126,7 @@ def plan_reconcile(
     # Bytes that a generation keeps count as acknowledged before it has begun at the endpoint. If the endpoint has one
     # of the same number all the same, it dates from a time that a restored spool does not know: it may go on otherwise.
     acknowledged = 0 if trust.lost or trust.unproven or queue.begins(generation) else position.acked
-    if theirs == generation and remote.length <= acknowledged and not queue.begins_below(theirs):
+    if theirs == generation and remote.length <= acknowledged and not queue.has_earlier(theirs):
         return [MoveTo(position.rewound(remote.length, first))]
     if theirs is None and generation == 0:
         return [MoveTo(position.rewound(0, first))]

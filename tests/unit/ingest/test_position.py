@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sessiond.endpoint.wire import RemotePosition
 from sessiond.errors import SpoolDamaged
 from sessiond.ingest import reconcile_plan
-from sessiond.ingest.position import Position, Queue
+from sessiond.ingest.position import Position, Queue, Run
 from sessiond.ingest.reconcile_plan import (
     Action,
     Begin,
@@ -386,6 +386,20 @@ def test_an_endpoint_that_lost_bytes_gets_them_again() -> None:
     """The bytes up to the first byte in the outbox are read from the file."""
     plan = plan_reconcile(HERE, Queue([(1, 6, 3)]), at(1, b"abcd"), Trust(), EVIDENCE)
     assert plan == [MoveTo(replace(HERE, acked=4, gap=(4, 6)))]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "last"), [((0, 0, 0), 2), ((0, 0, 0, True), 2), ((0, 0, 4), 3), ((0, 4, 2), 3)], ids=str
+)
+def test_what_waits_of_an_earlier_generation_is_pushed_before_a_new_one(earlier: Run, last: int) -> None:
+    """The endpoint is at a later generation, so it would refuse that of the earlier one each time."""
+    queue = Queue([earlier, (1, 6, 3)])
+    assert plan_reconcile(HERE, queue, at(1, b"abcdef"), Trust(), EVIDENCE)[-1] == Begin(last)
+
+
+def test_parked_bytes_of_an_earlier_generation_wait_for_a_retry() -> None:
+    queue = Queue([(0, 4, 2, True), (1, 6, 3)])
+    assert plan_reconcile(HERE, queue, at(1, b"abcdef"), Trust(), EVIDENCE) == [MoveTo(HERE)]
 
 
 def test_the_same_bytes_under_another_number_are_adopted() -> None:
