@@ -12,10 +12,22 @@ from stores import KINDS, move_all, new_store
 from sessiond.endpoint.server import Running, offloader
 from sessiond.endpoint.server.run import running_store
 
-ON_FOUR_STORES = {"test_push", "test_generations", "test_forget", "test_stream_digests", "test_keep_days"}
+ON_FOUR_STORES = {
+    "test_damaged_chunks",
+    "test_push",
+    "test_generations",
+    "test_forget",
+    "test_stream_digests",
+    "test_keep_days",
+}
 ON_TWO_STORES = {"test_users", "test_invites", "test_reads", "test_quotas", "test_audit"}
 """Modules whose tests run on several kinds of store. Those about bytes run on all."""
-ON_SQLITE = {"test_its_bytes_are_in_no_file", "test_it_is_never_stored_again", "test_sharing_copies_nothing"}
+ON_SQLITE = {
+    "test_damage_behind_the_first_step_is_named_by_the_second_answer",
+    "test_its_bytes_are_in_no_file",
+    "test_it_is_never_stored_again",
+    "test_sharing_copies_nothing",
+}
 """Tests among them that read the files of a store in a directory, or that are about its rows."""
 
 

@@ -117,6 +117,7 @@ REACTIONS: dict[tuple[str, str], type[EndpointError]] = {
     ("403", "wrong-device"): Forbidden,
     ("403", "invitation"): Forbidden,
     ("404", "not-found"): WrongEndpoint,
+    ("404", "damaged"): WrongEndpoint,
     ("404", "expired"): WrongEndpoint,
     ("405", "method-not-allowed"): WrongEndpoint,
     ("408", "too-slow"): Unreachable,

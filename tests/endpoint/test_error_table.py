@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import test_bodies
+import test_damaged_chunks
 import test_keep_days
 import test_serve
 from endpoint_lines import OTHER_DEVICE, SESSION, Pusher, append, record, serving
@@ -20,12 +21,13 @@ PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 STREAM = f"/v1/sessions/ada/{SESSION}/streams/main"
 NEVER_SENT = {("429", "")}
 ELSEWHERE = {
+    ("404", "damaged"): test_damaged_chunks.test_reading_it_is_answered_404_and_others_are_read,
     ("404", "expired"): test_keep_days.test_an_old_session_is_let_go_and_a_recent_one_is_not,
     ("408", "too-slow"): test_bodies.test_a_body_that_does_not_arrive_in_time_is_answered_408,
     ("503", "busy"): test_bodies.test_too_many_pushes_at_once_are_told_to_come_back,
     ("507", "full"): test_serve.test_a_full_disk_turns_a_push_away_whole,
 }
-"""Rows that need a slow client, an old session, or a busy or full store, with their tests."""
+"""Rows that need a slow client, an old session, or a busy, full or damaged store, with their tests."""
 
 
 CASES: dict[tuple[str, str], Callable[[Pusher], httpx.Response]] = {

@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 
 import httpx
 import msgspec
@@ -472,17 +472,20 @@ class Machine(RuleBasedStateMachine):
             self.configure()
 
     @precondition(lambda self: self.current != "archive" and not self.generations("archive"))
-    @rule(which=st.integers(0, 5))
-    def change_stored_bytes(self, which: int) -> None:
-        """The endpoint's disk rots: it returns other bytes, and reports the digest that it stored beside them."""
+    @rule(which=st.integers(0, 5), readable=st.booleans())
+    def change_stored_bytes(self, which: int, readable: bool) -> None:
+        """The endpoint's disk rots: it returns other bytes, or none, and reports the digest stored beside them."""
         store = os.path.join(self.base, self.current, "endpoint.db")
         with closing(sqlite3.connect(store, isolation_level=None)) as db:
             chunks = db.execute("SELECT rowid, frame FROM chunks").fetchall()
             if chunks:
                 row, frame = chunks[which % len(chunks)]
-                changed = bytearray(zstd.decompress(frame, 1 << 24))
-                changed[len(changed) // 2] ^= 1
-                db.execute("UPDATE chunks SET frame = ? WHERE rowid = ?", (zstd.compress(bytes(changed)), row))
+                other = frame[: len(frame) // 2]
+                with suppress(zstd.Undecodable):  # it was spoiled before
+                    changed = bytearray(zstd.decompress(frame, 1 << 24))
+                    changed[len(changed) // 2] ^= 1
+                    other = zstd.compress(bytes(changed)) if readable else other
+                db.execute("UPDATE chunks SET frame = ? WHERE rowid = ?", (other, row))
                 self.rotten = self.forgetful = True
 
     def read_back(self) -> None:

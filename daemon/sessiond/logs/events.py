@@ -46,6 +46,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "endpoint.started": "url pid",
         "endpoint.stopped": "pid reason",
         "endpoint.failed": "reason",
+        "endpoint.damaged": "stream generation reason",
         "endpoint.exhausted": "reason",
         "endpoint.answered": "method path status seconds token_name client",
         "upkeep.failed": "reason retry_in",

@@ -177,6 +177,28 @@ def test_other_bytes_at_the_endpoint_are_found_and_replaced(
     assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
 
 
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("damage", ["UPDATE chunks SET frame = zeroblob(20)", "DELETE FROM chunks"])
+def test_bytes_that_the_endpoint_can_not_read_are_found_and_replaced(
+    damage: str, stated: bool, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that spoils one session makes no answer about the others impossible."""
+    capture(harness)
+    lose(harness, f"{damage} WHERE stream IN {_STREAMS}")
+    if not stated:
+        with closing(endpoint_db(harness)) as db:
+            db.execute("UPDATE generations SET sha256 = NULL")
+            db.execute("DELETE FROM checkpoints")
+            harness.endpoint.store.digests.clear()
+    assert len(problems(harness, capsys)) == (not stated)
+    assert problems(harness, capsys, OTHER, "--deep") == []
+    (found,) = problems(harness, capsys, "--deep")
+    assert "other bytes" in found
+    assert problems(harness, capsys, "--repair", *(["--deep"] if stated else [])) == []
+    assert harness.held(SESSION) == Path(harness.home, CLAUDE).read_bytes()
+    assert problems(harness, capsys, "--deep") == []
+
+
 @pytest.mark.parametrize("masked", [True, False])
 def test_bytes_that_only_the_endpoint_has_are_compared_too(
     masked: bool, harness: DaemonHarness, capsys: pytest.CaptureFixture[str]

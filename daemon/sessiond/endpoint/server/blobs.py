@@ -17,6 +17,7 @@ import msgspec
 from sessiond.atomic import atomic_write
 from sessiond.clock import now_ms
 from sessiond.endpoint.server.store import StoreBusy
+from sessiond.endpoint.server.streams import Damaged
 from sessiond.errors import StateError, StateFull
 
 
@@ -24,7 +25,7 @@ class BlobsUnavailable(StoreBusy):
     """The object store does not answer, or refuses the request. It may work later."""
 
 
-class BlobMissing(StateError):
+class BlobMissing(Damaged):
     """An object does not exist."""
 
 

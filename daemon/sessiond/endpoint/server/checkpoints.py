@@ -14,7 +14,7 @@ from sessiond.endpoint.server import streams
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import APART, Checkpoint, Digests, Owner
 from sessiond.endpoint.server.reading import decode
-from sessiond.endpoint.server.streams import Location
+from sessiond.endpoint.server.streams import Damaged, Location
 from sessiond.endpoint.stream_digest import StreamDigest
 
 RECALLED = 1 << 20
@@ -75,9 +75,12 @@ class Recall:
             running = stored
         if length - running.length > RECALLED:
             return None
-        pieces = streams.pieces(self._db, stream, generation, running.length, length)
-        for piece in pieces if running.length < length else ():
-            if isinstance(piece.stored, Location):
-                return None  # an object is not read in a transaction
-            running.update(decode(piece, piece.stored))
+        try:
+            pieces = streams.pieces(self._db, stream, generation, running.length, length)
+            for piece in pieces if running.length < length else ():
+                if isinstance(piece.stored, Location):
+                    return None  # an object is not read in a transaction
+                running.update(decode(piece, piece.stored))
+        except Damaged:
+            return None  # the digester answers
         return running

@@ -18,7 +18,9 @@ from sessiond.endpoint.server import checkpoints, reading, streams
 from sessiond.endpoint.server.digests import Checkpoint, Owner, feed
 from sessiond.endpoint.server.problems import HttpError, retry_after
 from sessiond.endpoint.server.store import Store
+from sessiond.endpoint.server.streams import Damaged
 from sessiond.endpoint.stream_digest import StreamDigest
+from sessiond.logs import log
 
 T = TypeVar("T")
 STEP = 8 << 20
@@ -29,6 +31,8 @@ MAX_TASKS = 64
 TIMEOUT = 20.0
 """Seconds that a request waits for its digests. A client waits 30 s for an answer. After 503 it comes back later, and
 the hash of what was read so far is kept."""
+UNREADABLE = "0" * 64
+"""The digest of a stream whose bytes can't be read any more. No content has it, so a client pushes the stream again."""
 LATER = (5, 10)
 """Seconds until a client that was answered 503 comes back: at least, at most."""
 
@@ -45,7 +49,7 @@ class Digester:
         self._tasks: dict[streams.State, asyncio.Task[str]] = {}
 
     async def digests(self, wanted: Sequence[streams.State]) -> list[str]:
-        """Return the SHA-256 or the stream digest of each state, in hex.
+        """Return the SHA-256 or the stream digest of each state, in hex; UNREADABLE for one that is damaged.
 
         Raises:
             HttpError: 503, it takes too long. The work goes on, so that the next request for it is answered sooner.
@@ -78,9 +82,13 @@ class Digester:
             task.exception()  # a waiting request raises it; without this call asyncio would log it as never retrieved
 
     async def _compute(self, state: streams.State) -> str:
-        if state.follows_sha256:
-            return await self._compute_sha256(state)
-        return await self._compute_stream_digest(state)
+        try:
+            if state.follows_sha256:
+                return await self._compute_sha256(state)
+            return await self._compute_stream_digest(state)
+        except Damaged as error:
+            log.error("endpoint.damaged", stream=state.stream, generation=state.generation, reason=str(error))
+            return UNREADABLE
 
     async def _compute_sha256(self, state: streams.State) -> str:
         known = self._store.digests.sha256

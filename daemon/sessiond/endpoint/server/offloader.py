@@ -16,9 +16,10 @@ from sessiond.endpoint.server import objects
 from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.packer import CHUNK
-from sessiond.endpoint.server.reading import MAX_CHUNK
+from sessiond.endpoint.server.reading import unpack
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.stream_state import SessionKey
+from sessiond.endpoint.server.streams import Damaged
 
 SMALLEST = 16 << 10
 """Bytes of frames in the database from which on they are worth an object. The index `generations_waiting` has it."""
@@ -75,7 +76,11 @@ class Draft:
             run = Run(stream, generation, start, start)
             self.runs.append(run)
             self._from = start
-        self._plain += zstd.decompress(frame, MAX_CHUNK)
+        try:
+            self._plain += unpack(frame, length)
+        except Damaged:  # it is moved as it is, and does not hold up other sessions
+            self._finish()
+            self._append(length, frame)
         run.end += length
         run.rows += 1
         run.stored += len(frame)
@@ -93,9 +98,12 @@ class Draft:
             self._cut(len(self._plain))
 
     def _cut(self, length: int) -> None:
-        run = self.runs[-1]
         frame = zstd.compress(bytes(self._plain[:length]))
         del self._plain[:length]
+        self._append(length, frame)
+
+    def _append(self, length: int, frame: bytes) -> None:
+        run = self.runs[-1]
         self.parts.append(Part(run.stream, run.generation, self._from, length, self._size, len(frame)))
         self._body.append(frame)
         self._size += len(frame)

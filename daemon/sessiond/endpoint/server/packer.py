@@ -8,12 +8,15 @@ replaces chunks that are still there: those of a session that was erased meanwhi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from sessiond import zstd
 from sessiond.endpoint.server.database import Database
+from sessiond.endpoint.server.reading import unpack
+from sessiond.endpoint.server.streams import Damaged
 
 if TYPE_CHECKING:
     from sessiond.endpoint.server.store import Store
@@ -127,9 +130,11 @@ def merge(chunks: Sequence[Chunk]) -> list[Merge]:
 
 
 def _add(merges: list[Merge], run: list[Chunk]) -> None:
+    """Add the merge of a run. What is damaged stays as it is, and does not hold up other streams."""
     if len(run) > 1:
-        plain = b"".join(zstd.decompress(chunk.frame, CHUNK) for chunk in run if chunk.frame is not None)
-        merges.append(Merge(run, zstd.compress(plain)))
+        with suppress(Damaged):
+            plain = b"".join(unpack(chunk.frame, chunk.length) for chunk in run if chunk.frame is not None)
+            merges.append(Merge(run, zstd.compress(plain)))
 
 
 def _save(db: Database, job: Job) -> None:

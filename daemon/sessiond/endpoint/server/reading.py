@@ -7,6 +7,7 @@ generation never change, so bytes that are read after the transaction are still 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from sessiond import zstd
 from sessiond.endpoint.server import streams
@@ -14,7 +15,7 @@ from sessiond.endpoint.server.blobs import BlobMissing, Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.store import Store
 from sessiond.endpoint.server.stream_state import NotComparable
-from sessiond.endpoint.server.streams import Location, Piece
+from sessiond.endpoint.server.streams import Damaged, Location, Piece
 from sessiond.errors import StateError
 
 MAX_CHUNK = 64 << 20
@@ -28,6 +29,7 @@ def read(store: Store, stream: int, generation: int, start: int, end: int) -> by
 
     Raises:
         BlobsUnavailable: the object store can't be read now.
+        Damaged: these bytes can't be read any more.
         StateError: the store can't be read.
     """
     return b"".join(parts(store, stream, generation, start, end))
@@ -50,11 +52,13 @@ class Comparer:
         self._last: tuple[bytes | Location, bytes] = b"", b""
 
     def same(self, stream: int, generation: int, start: int, data: bytes) -> bool:
-        """Return whether a generation has these bytes from `start` on. Raises: see `read`."""
-        try:
-            return self._same(stream, generation, start, data)
-        except BlobMissing:  # its session may have been erased meanwhile, and then the tables no longer name it
-            return self._same(stream, generation, start, data)
+        """Return whether a generation has these bytes from `start` on; damaged bytes are others. Raises: see `read`."""
+        with suppress(Damaged):
+            try:
+                return self._same(stream, generation, start, data)
+            except BlobMissing:  # its session may have been erased meanwhile, and then the tables no longer name it
+                return self._same(stream, generation, start, data)
+        return False
 
     def _same(self, stream: int, generation: int, start: int, data: bytes) -> bool:
         with self._store.read() as db:
@@ -71,24 +75,27 @@ class Comparer:
         if self._last[0] != piece.stored:
             self._meter(piece.length)
             ((_, frame),) = fetch(self._store.blobs, [piece])
-            self._last = piece.stored, zstd.decompress(frame, MAX_CHUNK)
+            self._last = piece.stored, unpack(frame, piece.length)
         return self._last[1]
 
 
 def same_in_rows(db: Database, stream: int, generation: int, start: int, data: bytes) -> bool:
-    """Return whether a generation has these bytes from `start` on, in a transaction.
+    """Return whether a generation has these bytes from `start` on, in a transaction; damaged bytes are others.
 
     Raises:
         NotComparable: some of the bytes are in an object.
     """
     at = 0
-    for piece in streams.pieces(db, stream, generation, start, start + len(data)):
-        if isinstance(piece.stored, Location):
-            raise NotComparable
-        part = decode(piece, piece.stored)
-        if data[at : at + len(part)] != part:
-            return False
-        at += len(part)
+    try:
+        for piece in streams.pieces(db, stream, generation, start, start + len(data)):
+            if isinstance(piece.stored, Location):
+                raise NotComparable
+            part = decode(piece, piece.stored)
+            if data[at : at + len(part)] != part:
+                return False
+            at += len(part)
+    except Damaged:
+        return False
     return True
 
 
@@ -144,4 +151,16 @@ def _fetch_group(blobs: Blobs | None, group: list[tuple[Piece, Location]]) -> It
 
 
 def decode(piece: Piece, frame: bytes) -> bytes:
-    return zstd.decompress(frame, MAX_CHUNK)[piece.first : piece.stop]
+    """Return the bytes of a piece. Raises: Damaged."""
+    return unpack(frame, piece.length)[piece.first : piece.stop]
+
+
+def unpack(frame: bytes, length: int) -> bytes:
+    """Return the `length` bytes of a stored chunk. Raises: Damaged."""
+    try:
+        plain = zstd.decompress(frame, MAX_CHUNK)
+    except zstd.Undecodable as error:
+        raise Damaged(f"a stored chunk can't be decompressed: {error}") from error
+    if len(plain) != length:
+        raise Damaged(f"a stored chunk has {len(plain)} bytes instead of {length}")
+    return plain

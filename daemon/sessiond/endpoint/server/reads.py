@@ -5,6 +5,7 @@ Every read runs in a worker thread, because SQLite blocks. A request reads only 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import blake2b
@@ -33,6 +34,8 @@ MAX_DOWNLOADS = 8
 """Reads of bytes that run at the same time. A slow object store keeps these threads, and no others."""
 STEP = 1 << 20
 """Bytes of a stream that are in memory at once."""
+MAX_DAMAGED = 1000
+"""Damaged streams that are remembered."""
 SESSION_FILTERS = {
     *("tool", "machine_id", "id", "since", "until", "text", "branch", "model", "gone"),
     *("sort", "after", "limit", "user"),
@@ -74,6 +77,8 @@ class ReadHandlers:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._endpoint_id = reader.store.endpoint_id
+        self._damaged: OrderedDict[tuple[int, int], int] = OrderedDict()
+        """Where answers were cut off because the bytes behind are damaged, by stream and generation."""
 
     async def forgotten(self, request: Request, access: Access) -> Response:
         """Return a page of the sessions that were erased."""
@@ -188,7 +193,11 @@ class ReadHandlers:
         if request.method == "HEAD":
             end = start
         # The first step is read before the answer begins: a failure is then an answer of its own, such as 503.
-        first = await self._step(stream, row.generation, start, end)
+        try:
+            await self._check(stream, row.generation, start, end)
+            first = await self._step(stream, row.generation, start, end)
+        except streams.Damaged as error:
+            raise HttpError(404, "damaged", f"stream {name} of session {session} is damaged: {error}") from error
         return StreamingResponse(
             self._bytes(stream, row.generation, first, start, end),
             status_code=206 if partial_content else 200,
@@ -205,7 +214,21 @@ class ReadHandlers:
         yield first
         # Stored bytes of a generation never change, so the steps fit together.
         for at in range(start + STEP, end, STEP):
-            yield await self._step(stream, generation, at, end)
+            try:
+                step = await self._step(stream, generation, at, end)
+            except streams.Damaged:
+                # It is too late for a status: the answer is cut off, and the next request learns why.
+                self._damaged[stream, generation] = at
+                while len(self._damaged) > MAX_DAMAGED:
+                    self._damaged.popitem(last=False)
+                raise
+            yield step
+
+    async def _check(self, stream: int, generation: int, start: int, end: int) -> None:
+        """Read the step at which an earlier answer was cut off, if it is asked for. Raises: Damaged."""
+        at = self._damaged.get((stream, generation))
+        if at is not None and start < at < end:
+            await self._step(stream, generation, at, end)
 
     async def _step(self, stream: int, generation: int, start: int, end: int) -> bytes:
         if start >= end:

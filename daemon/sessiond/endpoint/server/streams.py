@@ -14,8 +14,13 @@ import msgspec
 
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.wire import MAX_NUMBER, Generation, StreamLength
+from sessiond.errors import StateError
 
 Key = TypeVar("Key")
+
+
+class Damaged(StateError):
+    """Stored bytes of one stream can't be read any more: a chunk is missing, or its frame is cut or changed."""
 
 
 class GenerationRow(msgspec.Struct, frozen=True, gc=False):
@@ -205,7 +210,8 @@ def owners(db: Database, stream: int, generation: int, end: int, limit: int = MA
 
 
 def pieces(db: Database, stream: int, generation: int, start: int, end: int) -> list[Piece]:
-    """Return where the bytes [start, end) of a generation are, which must have them, in order."""
+    """Return where the bytes [start, end) of a generation are, which must have them, in order. Raises: Damaged."""
+    wanted = max(end - start, 0)
     chain = db.execute(
         "WITH RECURSIVE chain (generation, keep, base) AS ("
         " SELECT generation, keep, base FROM generations WHERE stream = :stream AND generation = :generation"
@@ -233,6 +239,9 @@ def pieces(db: Database, stream: int, generation: int, start: int, end: int) -> 
         for chunk_start, length, frame, at, size, name in rows:
             stored = Location(name, at, size) if name is not None else bytes(frame)
             found.append(Piece(int(length), stored, max(first - chunk_start, 0), min(stop - chunk_start, length)))
+    missing = wanted - sum(piece.stop - piece.first for piece in found)
+    if missing:
+        raise Damaged(f"{missing} stored bytes of generation {generation} are missing")
     return found
 
 
