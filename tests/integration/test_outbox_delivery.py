@@ -161,6 +161,27 @@ def test_another_machine_id_begins_with_what_is_new(harness: DaemonHarness) -> N
     assert {found["record"]["id"]: found["record"]["message_count"] for found in records} == {SESSION: 1, other: 1}
 
 
+def test_all_streams_of_a_session_follow_its_record_to_another_machine_id(harness: DaemonHarness) -> None:
+    """Also those to which nothing is added: side files, subagents, and what was stored before the name changed."""
+    folder = CLAUDE.removesuffix(".jsonl")
+    harness.write(CLAUDE, claude(SESSION, 1))
+    harness.write(f"{folder}/subagents/agent-a1.jsonl", {**claude(SESSION, 1), "isSidechain": True, "agentId": "a1"})
+    harness.write(f"{folder}/tool-results/toolu_01.txt", b"all of it\n")
+    harness.settle()
+    harness.write(CLAUDE, claude(SESSION, 2))
+    for name, waits in (("second", True), ("third", False)):
+        if waits:
+            harness.scan()  # the record waits under the old name
+        harness.close()
+        harness.machine_id = name
+        harness.open()
+        harness.write(CLAUDE, *[] if waits else [claude(SESSION, 3)])
+        harness.settle()
+        held = harness.get(f"/v1/sessions/{name}/{SESSION}/streams").json()["streams"]
+        assert {stream["name"] for stream in held} == {"main", "agent-a1", "tool-results/toolu_01.txt"}, name
+        assert harness.spool.stats.totals().complete
+
+
 def test_an_endpoint_that_lost_a_part_of_a_rewritten_stream_converges(tmp_path: Path) -> None:
     """It has less of an old generation than the outbox continues from. No file has the bytes between any more."""
 

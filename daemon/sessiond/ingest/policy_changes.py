@@ -77,8 +77,8 @@ def _apply_machine_id(context: IngestContext) -> None:
     """Set the current machine id in waiting records. Retry parked items: the old id may have been the reason.
 
     The endpoint may have a whole stream of such a session under the old id only, perhaps from another device. Its
-    position under the new id is asked for, or the stream would count as stored. The next append to any other stream
-    is refused, which has the same effect.
+    position under the new id is asked for, or the stream would count as stored. The same is done for a session that
+    waits for nothing once its next record has the new id (`put_record`).
     """
     spool = context.spool
     if spool.meta(MACHINE) == context.machine_id:
@@ -89,9 +89,7 @@ def _apply_machine_id(context: IngestContext) -> None:
                 record = msgspec.structs.replace(session.record, machine_id=context.machine_id)
                 spool.catalog.replace_record(session.id, msgspec.json.encode(record), session.title)
                 spool.catalog.raise_revision(session.id, 0, context.now_ms())
-                for stream in spool.catalog.streams(session.id):
-                    if stream.acked >= stream.folded:
-                        spool.catalog.set_unknown(stream.id)
+                spool.catalog.set_session_unknown(session.id)
         spool.outbox.retry()
         spool.set_meta(MACHINE, context.machine_id)
 

@@ -91,7 +91,8 @@ class Catalog(Streams, Files, PrivacyOps):
         """Store a session's record as a new revision if it changed, or if its streams did (`touched`).
 
         A revision is never below the clock, so revisions grow even after a lost spool. A new revision is tried again at
-        the endpoint, so the session is no longer parked.
+        the endpoint, so the session is no longer parked. If it has another machine id, the endpoint is asked what it
+        has of the streams under that id.
 
         Returns: whether there is a new revision.
         """
@@ -113,7 +114,17 @@ class Catalog(Streams, Files, PrivacyOps):
                 old.id,
             ),
         )
+        if old.record is not None and old.record.machine_id != made.record.machine_id:
+            self.set_session_unknown(old.id)
         return True
+
+    def set_session_unknown(self, session: int) -> None:
+        """Request the endpoint's position in all streams of a session that count as stored, side files too.
+
+        For a session whose record gets another machine id: the endpoint may have them under the old one only. The next
+        append to any other stream is refused, which has the same effect.
+        """
+        self._db.execute("UPDATE stream SET known = 0 WHERE session = ? AND acked >= folded", (session,))
 
     def raise_revision(self, number: int, above: int, now_ms: int) -> None:
         """Raise a session's revision above one that the endpoint has from an earlier spool."""
