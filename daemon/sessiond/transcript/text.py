@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +14,9 @@ from sessiond.session import Item, ItemKind, Speaker
 from sessiond.text import count, escape
 from sessiond.transcript import labels
 from sessiond.transcript.conversation import Step
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 FOLDED = 6
 """Lines of a result that are shown unless all are asked for."""
@@ -82,20 +87,39 @@ def _message(item: Item, style: Style, width: int | None) -> Iterator[str]:
     if width is None or item.speaker is not Speaker.ASSISTANT:
         yield from _plain(item.text.strip("\n"), width)
         return
-    from markdown_it import MarkdownIt  # late: only a terminal needs it
-    from rich.console import Console
+    from rich.console import Console  # late: only a terminal needs it
     from rich.markdown import Markdown
 
+    parsed = _parse("\n".join(map(escape, item.text.splitlines())))
+    if parsed is None:
+        yield from _plain(item.text.strip("\n"), width)
+        return
     out = io.StringIO()
     console = Console(
         file=out, width=width, force_terminal=style.color, color_system="standard" if style.color else None
     )
     markdown = Markdown("", hyperlinks=False)
-    # Tags are text: they may be code without backticks (`List<int>`), and rich would print nothing for them.
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-    markdown.parsed = parser.parse("\n".join(map(escape, item.text.splitlines())))
+    markdown.parsed = parsed
     console.print(markdown)
     yield from (line.rstrip() for line in out.getvalue().strip("\n").splitlines())
+
+
+def _parse(text: str) -> list[Token] | None:
+    """Return a message in Markdown as tokens for rich; None if some of its text would not be shown.
+
+    Tags and the targets of links are text: they may be code without backticks (`List<int>`, `[x]: y`), and rich would
+    print nothing for them. The parser leaves out what is nested deeper than its limit.
+    """
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("reference")
+    parsed = parser.parse(text)
+    if any(token.level >= parser.options.maxNesting - 1 for token in parsed):
+        return None
+    for token in chain(parsed, *(token.children or () for token in parsed)):
+        if "&" in text:  # an entity may be an invisible character
+            token.content = "\n".join(map(escape, token.content.split("\n")))
+    return parsed
 
 
 def _plain(text: str, width: int | None) -> Iterator[str]:

@@ -123,6 +123,18 @@ def test_a_terminal_shows_what_looks_like_a_tag() -> None:
     assert "bold" in screen and "**" not in screen and "a<b>" in screen
 
 
+def test_a_terminal_shows_what_markdown_leaves_out() -> None:
+    """The target of a link may be any text, and a parser ends at some depth. An entity is no invisible character."""
+    deep = "\n".join(f"{'  ' * depth}- point {depth}" for depth in range(15)) + "\n\nafter all"
+    for text in ("[note]: behind the brackets", deep, "> " * 30 + "quoted", "1. " * 30 + "numbered"):
+        screen = " ".join(" ".join(shown(thread("main", item(MESSAGE, MODEL, text)), width=80)).split())
+        for line in text.splitlines():
+            assert line.strip("> 0123456789.-") in screen, line
+    for code in ("x &#x202e; y", "`x` &#8203; *y* &rlm;", "[x &#xfeff;](z)", "- &ZeroWidthSpace;\n\n    &lrm;"):
+        screen = "".join(shown(thread("main", item(MESSAGE, MODEL, code)), width=80))
+        assert not set(screen) & set("\u202e\u200b\u200f\u200e\ufeff"), code
+
+
 def test_a_pipe_gets_the_text_as_it_was_written() -> None:
     assert f"  # Head {'word ' * 60}".rstrip() in shown(thread("main", item(MESSAGE, MODEL, f"# Head {'word ' * 60}")))
 
