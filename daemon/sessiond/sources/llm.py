@@ -26,6 +26,10 @@ THREADS = """
 RESPONSES = "SELECT id, coalesce(conversation_id, id), rowid FROM responses ORDER BY rowid"
 BESIDE = ("tool_calls", "tool_results", "prompt_attachments", "prompt_fragments", "system_fragments")
 """What belongs to a response is written after it, row by row."""
+BESIDE_RESULTS = """
+    SELECT response_id, count(*) FROM tool_results_attachments JOIN tool_results ON tool_results.id = tool_result_id
+    GROUP BY 1
+"""
 RESPONSE = columns(
     "id model resolved_model prompt system response reasoning datetime_utc duration_ms input_tokens output_tokens"
     " token_details options_json"
@@ -38,9 +42,10 @@ CALL = columns("name arguments tool_call_id")
 RESULT = columns("id name output tool_call_id exception")
 KNOWN = frozenset(["response", "message", "turn"])
 SILENT = ("reasoning", "tool_result")
-ATTACHMENT_LIMIT = 16 << 20
-"""Bytes of an attachment whose content is kept; what is in a file or behind a link has no content here."""
-FILE = f"SELECT type, path, url, CASE WHEN length(content) <= {ATTACHMENT_LIMIT} THEN content END"
+ATTACHMENT_LIMIT, RECORD_LIMIT, CONVERSATION_LIMIT = 16 << 20, 32 << 20, 64 << 20
+"""Bytes of one attachment, of those of a record, and of a conversation, up to which their content is kept. What is in a
+file or behind a link has no content here."""
+FILE = "SELECT id, type, path, url, length(content)"
 ATTACHED = FILE + ' FROM {table} JOIN attachments ON id = attachment_id WHERE {owner} = ? ORDER BY "order"'
 ATTACHMENT = f"{FILE} FROM attachments WHERE id = ?"
 FRAGMENTS = """
@@ -58,7 +63,8 @@ class Llm(BaseSource):
     own_keys: ClassVar[bool] = True  # a hash of a message and those before it: two threads may begin alike
     gaps: ClassVar[tuple[str, ...]] = (
         "no version, folder or branch is stored",
-        "the content of attachments above 16 MiB, and requests, answers and schemas as the API's JSON, are not read",
+        "the content of attachments above 16 MiB, and of all above 32 MiB in a message and 64 MiB in a conversation",
+        "requests, answers and schemas as the API's JSON",
         "the table `log` of versions before 0.9 is not read",
         "settings beside the database: keys.json, which holds keys, *.yaml and *.txt",
     )
@@ -81,12 +87,13 @@ class Llm(BaseSource):
 
     def projections(self, database: Rows, native_id: str) -> Iterable[Projection]:
         """Project the responses of older versions, and the messages and turns of the thread with the same id."""
-        older = list(_responses(database, native_id))
+        files = _Files(database)
+        older = list(_responses(database, native_id, files))
         names = [row["name"] for row in select(database, "conversations", ("name",), "WHERE id = ?", native_id)]
         threads = list(select(database, "threads", ("name", "forked_from"), "WHERE id = ?", native_id))
         parent = next((row["forked_from"] for row in threads), None)
         metadata = Entry(title=next(filter(None, [*(row["name"] for row in threads), *names]), None))
-        turns = list(_turns(database, native_id, continued=bool(older or parent)))
+        turns = list(_turns(database, native_id, files, continued=bool(older or parent)))
         if older:
             yield Projection(native_id=native_id, records=older, metadata=metadata)
         if turns:
@@ -137,11 +144,14 @@ def _older_marks(database: Rows) -> Iterator[tuple[str, str]]:
         conversations[response] = native_id
         last, count, beside = marks.get(native_id, (0, 0, 0))
         marks[native_id] = [max(last, row), count + 1, beside]
-    for table in BESIDE:
-        if database.has(table, "response_id"):
-            for response, count in database.rows(f"SELECT response_id, count(*) FROM {table} GROUP BY 1"):  # noqa: S608 - our own names
-                if response in conversations:
-                    marks[conversations[response]][2] += count
+    form = "SELECT response_id, count(*) FROM {} GROUP BY 1"
+    counts = [form.format(table) for table in BESIDE if database.has(table, "response_id")]
+    if database.has("tool_results_attachments") and database.has("tool_results", "id"):
+        counts.append(BESIDE_RESULTS)
+    for sql in counts:
+        for response, count in database.rows(sql):
+            if response in conversations:
+                marks[conversations[response]][2] += count
     yield from ((native_id, " ".join(map(str, mark))) for native_id, mark in marks.items())
 
 
@@ -170,12 +180,49 @@ def _has_text(line: Mapping[str, Any], name: str) -> bool:
     return bool((as_text(line.get(name)) or "").strip())
 
 
-def _responses(database: Rows, native_id: str) -> Iterator[bytes]:
+class _Files:
+    """The attachments of a conversation, as content blocks.
+
+    A session is in memory as a whole, and a record that is too long is not decoded. So what exceeds a limit is without
+    its content, in the order of the records: what is added later takes nothing from what is there.
+    """
+
+    def __init__(self, database: Rows) -> None:
+        self._database = database
+        self._left, self._record_left = CONVERSATION_LIMIT, RECORD_LIMIT
+
+    def begin_record(self) -> None:
+        """Begin the next record."""
+        self._record_left = RECORD_LIMIT
+
+    def blocks(self, sql: str, owner: object) -> list[dict[str, Any]]:
+        """Return what a SELECT of `FILE` finds. The content is base64."""
+        return [self._block(*each) for each in list(self._database.rows(sql, owner))]
+
+    def _block(
+        self, number: object, kind: str | None, path: str | None, url: str | None, size: int | None
+    ) -> dict[str, Any]:
+        content, room = None, min(ATTACHMENT_LIMIT, self._record_left, self._left)
+        if size is not None and size <= room:
+            ((content,),) = self._database.rows("SELECT content FROM attachments WHERE id = ?", number)
+            self._record_left -= size
+            self._left -= size
+        return without_nulls({"type": "file", "mime_type": kind, "name": path or url, "data": content})
+
+    def of(self, table: str, owner: str, number: object) -> list[dict[str, Any]] | None:
+        """Return the attachments of a prompt or of a result; None without any."""
+        if not (self._database.has(table) and self._database.has("attachments")):
+            return None
+        return self.blocks(ATTACHED.format(table=table, owner=owner), number) or None
+
+
+def _responses(database: Rows, native_id: str, files: _Files) -> Iterator[bytes]:
     """Iterate the records of the responses of a conversation, in the order in which they were logged."""
     clauses = "WHERE coalesce(conversation_id, id) = ? ORDER BY rowid"
     for row in list(select(database, "responses", RESPONSE, clauses, native_id)):
+        files.begin_record()
         record: dict[str, Any] = {"type": "response", **row}
-        record["attachments"] = _attached(database, "prompt_attachments", "response_id", row["id"])
+        record["attachments"] = files.of("prompt_attachments", "response_id", row["id"])
         for name, table in (("fragments", "prompt_fragments"), ("system_fragments", "system_fragments")):
             if database.has(table) and database.has("fragments"):
                 found = database.rows(FRAGMENTS.format(table=table), row["id"])
@@ -185,21 +232,12 @@ def _responses(database: Rows, native_id: str) -> Iterator[bytes]:
         record["tool_calls"] = [without_nulls(each) for each in calls] or None
         results = list(select(database, "tool_results", RESULT, clauses, row["id"]))
         for each in results:
-            number = each.pop("id")
-            each["attachments"] = _attached(database, "tool_results_attachments", "tool_result_id", number)
+            each["attachments"] = files.of("tool_results_attachments", "tool_result_id", each.pop("id"))
         record["tool_results"] = [without_nulls(each) for each in results] or None
         yield encode(without_nulls(record))
 
 
-def _attached(database: Rows, table: str, owner: str, number: object) -> list[dict[str, Any]] | None:
-    """Return the attachments of a prompt or of a result; None without any."""
-    if not (database.has(table) and database.has("attachments")):
-        return None
-    found = database.rows(ATTACHED.format(table=table, owner=owner), number)
-    return [_file(*each) for each in found] or None
-
-
-def _turns(database: Rows, native_id: str, *, continued: bool) -> Iterator[bytes]:
+def _turns(database: Rows, native_id: str, files: _Files, *, continued: bool) -> Iterator[bytes]:
     """Iterate the records of a thread: the new messages of each turn, then the turn.
 
     `continued`: the first turn was given messages that were counted before, in older tables or in another thread.
@@ -212,7 +250,7 @@ def _turns(database: Rows, native_id: str, *, continued: bool) -> Iterator[bytes
         for index, (message, role) in enumerate(asked + answered):
             history = True if continued and index <= last else None
             record = {"type": "message", "id": message, "role": role, "datetime_utc": row["datetime_utc"]}
-            yield encode(without_nulls({**record, "history": history, "content": _parts(database, message)}))
+            yield encode(without_nulls({**record, "history": history, "content": _parts(database, message, files)}))
         continued = False
         yield encode(without_nulls({"type": "turn", **row}))
 
@@ -230,9 +268,10 @@ def _chain(database: Rows, tip: str | None, seen: set[str]) -> list[tuple[str, s
     return found[::-1]
 
 
-def _parts(database: Rows, message: str) -> list[dict[str, Any]]:
+def _parts(database: Rows, message: str, files: _Files) -> list[dict[str, Any]]:
     """Return the parts of a message as content blocks, with the text of fragments in its place."""
     found = []
+    files.begin_record()
     clauses = "WHERE message_hash = ? ORDER BY position"
     for row in list(select(database, "parts", ("type", "text", "payload"), clauses, message)):
         payload = parse(OBJECT, (row["payload"] or "{}").encode())
@@ -242,8 +281,8 @@ def _parts(database: Rows, message: str) -> list[dict[str, Any]]:
             text = "".join(_piece(database, piece) for piece in pieces if isinstance(piece, dict))
         block = {**payload, "type": row["type"], "text": text}
         if attached := as_text(get_in(payload, "attachment", "id")):
-            for each in database.rows(ATTACHMENT, attached):
-                block = {**_file(*each), "id": attached}
+            for each in files.blocks(ATTACHMENT, attached):
+                block = {**each, "id": attached}
         found.append(without_nulls(block))
     return found
 
@@ -253,11 +292,6 @@ def _piece(database: Rows, piece: dict[str, Any]) -> str:
         return literal
     rows = database.rows("SELECT content FROM fragments WHERE id = ?", piece.get("fragment"))
     return next((content for (content,) in rows if isinstance(content, str)), "")
-
-
-def _file(kind: str | None, path: str | None, url: str | None, content: bytes | None) -> dict[str, Any]:
-    """Return an attachment as a content block; its content is base64."""
-    return without_nulls({"type": "file", "mime_type": kind, "name": path or url, "data": content})
 
 
 SOURCES = (Llm(),)
