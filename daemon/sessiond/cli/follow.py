@@ -45,8 +45,11 @@ class _Shown(msgspec.Struct):
             self.before = max(self.before, oldest)
 
     def end(self) -> None:
-        """End a look at the stream. If the tool has made it shorter, what follows is new again."""
-        if self.at < self.before:
+        """End a look at the stream. If the tool has made it shorter, what follows is new again.
+
+        Without any item, it is only not there at the moment: its file is being replaced.
+        """
+        if (-1, 0) < self.at < self.before:
             self.before = self.at
             self.recent = {place: text for place, text in self.recent.items() if place <= self.at}
         self.at = -1, 0

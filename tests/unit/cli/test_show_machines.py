@@ -287,6 +287,7 @@ def test_a_document_that_became_shorter_is_followed_on() -> None:
 
     many = [f"message {number}" for number in range(500)]
     assert grow(*many) == many
+    assert grow() == grow(*many) == []  # its file was being replaced
     assert grow("message 0", "a summary") == []
     assert grow("message 0", "a summary", "Tie a knot", "Cut") == ["Tie a knot", "Cut"]
     assert grow("message 0", "a summary", "Tie a knot", "Cut the yarn") == [" the yarn"]
