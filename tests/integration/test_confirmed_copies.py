@@ -80,6 +80,22 @@ def test_one_wrong_answer_is_not_believed(world: World, status: int) -> None:
     assert world.state() is State.SAFE
 
 
+@pytest.mark.parametrize("statuses", [(403, 404), (404, 403), (403, 200), (401, 404), (404, 401)])
+def test_a_refusal_and_one_wrong_answer_are_no_difference(world: World, statuses: tuple[int, int]) -> None:
+    """A difference needs two answers about the bytes, and a refusal is none."""
+    world.settle_at("first", lines(3))
+    doubt(world)
+    answers = [page(status) for status in reversed(statuses)]
+    world.harness.transport.fate = reads(lambda _, send: answers.pop() if answers else send())
+    while world.harness.confirmation.step():
+        pass
+    assert world.state() is State.WAITING
+    world.harness.clock.advance(RETRY_SECONDS)
+    while world.harness.confirmation.step():
+        pass
+    assert world.state() is State.SAFE
+
+
 def test_bytes_that_differ_at_the_end_cost_only_the_end(world: World) -> None:
     """What is equal before the first difference is safe, counted in whole extents."""
     harness = world.harness

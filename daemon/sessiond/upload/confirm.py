@@ -40,13 +40,14 @@ def confirm(context: UploadContext) -> Iterator[None]:
         for _ in range(ATTEMPTS):
             try:
                 for equal in count_equal(context.reader, context.machine_id, found, extents, context.digest):
-                    most, refused = max(most, equal), None
+                    most = max(most, equal)
                     yield
             except NotFound:
-                refused = None  # it does not have the generation
+                pass  # it does not have the generation
             except Forbidden as error:
-                refused = error
+                refused = error  # also if it answers once: one answer is not enough for a difference
             if most >= found.length:
+                refused = None
                 break
             # A login page, a stray 404 or a proxy that forbids all are no answer about bytes: they fail here too, and
             # the comparison is repeated later.
