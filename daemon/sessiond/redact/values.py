@@ -13,7 +13,9 @@ _RESULT = re.compile(
     rb"(?<=--- PASS: )|(?:(?<=\APASS: )|(?<=[^\w.-]PASS: )|(?<=\\[nrt]PASS: ))"
     rb"[\w./+-]{1,80}\.(?:exp|sh|py|pl|t|test|js|rb|c|cc|cpp|go)(?:[:\s\"]|\\{1,8}[nrt\"]|\Z)"
 )
-_OTHER = rb"(?:X?FAIL|XPASS|SKIP|ERROR|UNSUPPORTED|UNTESTED|UNRESOLVED): [^\n\\]{1,100}(?:\n|\\{1,8}n)"
+_OTHER = (
+    rb"(?:(?:X?FAIL|XPASS|SKIP|UNSUPPORTED|UNTESTED|UNRESOLVED): [^\n\\]{1,100}|ERROR: [\w./+-]{1,80})(?:\n|\\{1,8}n)"
+)
 _BEHIND_OTHER = re.compile(rb"(?:[\n\"]|\\{1,8}n|^)" + _OTHER + rb"PASS: $")
 _TEST = re.compile(rb"(?![\w.]*[0-9][A-Za-z]+[0-9])[\w./+-]{1,80}(?:[:\s\"]|\\{1,8}[nrt\"]|\Z)")
 _BEFORE = 124

@@ -96,6 +96,7 @@ KEPT = [
     ("default password swordfish", "swordfish"),
     ("USER: ada\nPASS: hunter22\nUSER: bob\nPASS: hunter33", "hunter22"),
     ("PASS: Summer2024\nPASS: Winter2023\n", "Winter2023"),
+    ("ERROR: login of ada failed\nPASS: Summer2024\n", "Summer2024"),
     ("PASS: ab1/cd2ef", "ab1/cd2ef"),
     ("localhost:5432:db:me:$ecretP4ss", "ecretP4ss"),
     ("localhost:5432:db:me:postgres", "me:postgres"),
