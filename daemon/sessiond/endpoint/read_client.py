@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sessiond.decoding import json_decoder
 from sessiond.endpoint import wire
-from sessiond.endpoint.answers import UNREADABLE
+from sessiond.endpoint.answers import UNREADABLE, problem_text
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.erasure import ForgottenAnswer, Receipt
 from sessiond.errors import NotFound, WrongEndpoint
@@ -93,7 +93,7 @@ class ReadClient(Client):
 
         Without `generation`, they are of the current one. With it, they never change: bytes are only appended.
 
-        Raises: NotFound if the endpoint does not have the stream, EndpointError.
+        Raises: NotFound if the endpoint does not have the stream or its bytes are damaged, EndpointError.
         """
         chosen = "" if generation is None else f"?generation={generation}"
         path = f"/v1/sessions/{quote(machine_id)}/{session}/streams/{quote(name)}{chosen}"
@@ -102,7 +102,8 @@ class ReadClient(Client):
             last = at + PIECE - 1 if end is None else min(at + PIECE, end) - 1
             response, content = self._fetch(path, {"Range": f"bytes={at}-{last}"})
             if response.status_code == 404:
-                raise NotFound(f"{self.url} has no stream {name} of session {session}")
+                reason = self._quoted(problem_text(content)) or f"it has no stream {name} of session {session}"
+                raise NotFound(f"{self.url} answered 404: {reason}")
             if response.status_code == 416 and at:
                 return
             if response.status_code != 206:

@@ -133,6 +133,15 @@ def test_a_stream_that_can_not_be_read_is_an_error(status: int, error: type[Exce
         read(lambda _: response(status, {}))
 
 
+def test_the_reason_why_there_is_no_stream_is_quoted() -> None:
+    for body, reason in (
+        ({"title": "damaged", "detail": "stream x is damaged: a\nb"}, "stream x is damaged: a?b"),
+        ({}, "no stream"),
+    ):
+        with pytest.raises(NotFound, match="answered 404: .*" + re.escape(reason)):
+            read(lambda _, body=body: response(404, body))
+
+
 def pages(made: list[dict[str, Any]]) -> Answer:
     """Answer with these pages, one after another."""
     left = iter(made)
