@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Callable
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 from endpoint_lines import SESSION, Pusher, append, generation, record
 
-from sessiond.endpoint.server import Running, offloader, packer, reads
-from sessiond.endpoint.server.digester import UNREADABLE
+from sessiond.endpoint.server import Running, offloader, packer, reads, streams
+from sessiond.endpoint.server.digester import UNREADABLE, Digester
 from sessiond.endpoint.server.store import Store
+from sessiond.logs import log
 
 OTHER = "0198c0de-0000-7000-8000-0000000000ff"
 CONTENT = random.Random(5).randbytes(3000).hex().encode()
@@ -63,6 +65,23 @@ def offsets(pusher: Pusher, *, after: bool) -> dict[str, dict[str, Any]]:
     answer = pusher.post("/v1/offsets", json={"machine_id": "ada", "streams": keys, "after": after})
     assert answer.status_code == 200, answer.text
     return {each["session"]: each for each in answer.json()["streams"]}
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_a_stream_that_was_erased_meanwhile_is_not_logged_as_damaged(
+    endpoint: Running, pusher: Pusher, monkeypatch: pytest.MonkeyPatch, *, erased: bool
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(log, "error", lambda event, **keys: logged.append(event))
+    fill(pusher, endpoint.store, lose)
+    with endpoint.store.read() as db:
+        state = streams.find_state(db, "default", "ada", SESSION, "main")
+    assert state is not None
+    if erased:
+        with endpoint.store.write() as db:
+            db.execute("DELETE FROM generations WHERE stream = ?", (state.stream,))
+    assert asyncio.run(Digester(endpoint.store).digests([state])) == [UNREADABLE]
+    assert logged == ([] if erased else ["endpoint.damaged"])
 
 
 @pytest.mark.parametrize("after", [True, False])

@@ -87,8 +87,14 @@ class Digester:
                 return await self._compute_sha256(state)
             return await self._compute_stream_digest(state)
         except Damaged as error:
-            log.error("endpoint.damaged", stream=state.stream, generation=state.generation, reason=str(error))
+            if await self._run(partial(self._exists, state)):
+                log.error("endpoint.damaged", stream=state.stream, generation=state.generation, reason=str(error))
             return UNREADABLE
+
+    def _exists(self, state: streams.State) -> bool:
+        """Return whether the stream is still there: its session may have been erased meanwhile."""
+        with self._store.read() as db:
+            return streams.find_generation(db, state.stream, state.generation) is not None
 
     async def _compute_sha256(self, state: streams.State) -> str:
         known = self._store.digests.sha256
