@@ -16,8 +16,12 @@ FREE = 8000
 """Units that any text may take: they confirm about a hundred secrets close together."""
 BYTES_OF_A_UNIT = 1024
 """Bytes of text for each further unit."""
-FREE_HITS = 1024
-"""Places that a scanner may report in any text."""
+HIT, GLANCE = 3, 1
+"""What a place that a scanner reports counts, and what one where a glance at the value is mostly enough counts."""
+FREE_HITS = 1024 * HIT
+"""What the places in any text may count."""
+HITS_OF_A_PART = 8 * HIT
+"""What the places in a part of a window may count where the window has too many of them."""
 BYTES_OF_A_HIT = 2048
 """Bytes of text for each further place. Ordinary text has one in ten thousand bytes."""
 
@@ -27,7 +31,7 @@ class OverBudgetError(Exception):
 
 
 class Budget:
-    """The units of work and the reported places that are left."""
+    """The units of work that are left, and what the places that are reported may count."""
 
     __slots__ = ("hits", "left")
 
@@ -38,10 +42,10 @@ class Budget:
     def earn(self, size: int) -> None:
         """Add the units that a text of `size` bytes may take, and the places that may be reported in it."""
         self.left += size // BYTES_OF_A_UNIT + 1
-        self.hits += size // BYTES_OF_A_HIT + 1
+        self.hits += HIT * (size // BYTES_OF_A_HIT + 1)
 
     def report(self, hits: int) -> None:
-        """Subtract reported places. Raises: OverBudgetError if there are more than may be reported."""
+        """Subtract what reported places count. Raises: OverBudgetError if that is more than is left."""
         self.hits -= hits
         if self.hits < 0:
             self.hits = 0

@@ -7,21 +7,23 @@ of its last match.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from sessiond.redact.compiled import barrier_finder, seeker, trigger_finder, trigger_matcher
 from sessiond.redact.cover import fit
 from sessiond.redact.rules import Rule
 from sessiond.redact.shape import HEAD
 from sessiond.redact.sight import KEYWORD_REACH, LOOK_BEHIND, Sight
 from sessiond.redact.text import blank
-from sessiond.redact.values import entropy, identify, is_call, is_result, name_at, repeats_name
+from sessiond.redact.values import entropy, identify, is_result, repeats_name
 
 _MANY = 64
 """Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
+REFUSED = 3
+"""Marks whose values are refused as they are, without trying the rule, for a unit of work."""
 _AROUND = 8192  # bytes of a mark's surroundings that are compared at most
 _REMEMBERED, _LONGEST_VALUE = 1024, 512
 
@@ -60,7 +62,7 @@ def confirm(case: Case, marks: list[int], low: int, high: int, *, ends: bool) ->
     if rule.path is not None and case.path and not rule.path.search(case.path):
         return
     if rule.inside and ends:
-        case.spend(len(marks))
+        case.spend(len(marks) // REFUSED + 1)
         marks = [mark for mark in marks if not _is_refused(case, mark - rule.inside)]
     if len(marks) > _MANY:
         marks = _without_repeats(case, marks, low, high)
@@ -74,10 +76,10 @@ def confirm(case: Case, marks: list[int], low: int, high: int, *, ends: bool) ->
 
 def _is_refused(case: Case, start: int) -> bool:
     """Return whether the rule refuses the value at a position wherever it is, as it does most names in source code."""
-    value = name_at(case.sight.data, start)
+    value, result, call = case.sight.glance(start)
     if value is None:
-        return is_call(case.sight.data, start) or is_result(case.sight.data, start)
-    if value in case.refused or is_result(case.sight.data, start):
+        return result or (call and not case.rule.calls)
+    if result or value in case.refused:
         return True
     if not any(one.target in ("", "secret") and one.applies(value, value, b"", "") for one in case.rule.exemptions):
         return False
@@ -115,8 +117,8 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     if not shape.heads:
         yield from _trigger_places(case, marks, low, high)
         return
-    seek = _seeker(shape.heads)
-    match = _trigger(shape.trigger)
+    seek = seeker(shape.heads)
+    match, matched = trigger_matcher(shape.trigger), case.sight.triggers[shape.trigger]
     for first, last in _ranges(marks, low, high):
         begin = max(0, first - 1)
         text = data[begin : last + HEAD]
@@ -128,14 +130,16 @@ def _places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
             if place > last:
                 break
             case.spend(1)
-            if match(data, place):
+            if place not in matched:
+                matched[place] = match(data, place) is not None
+            if matched[place]:
                 yield place
 
 
 def _trigger_places(case: Case, marks: list[int], low: int, high: int) -> Iterator[int]:
     """Yield where a trigger matches that may begin with too many bytes: a step in Python for each would take longer."""
     data, shape = case.sight.data, case.rule.shape
-    find = _trigger_finder(shape.trigger, shape.behind)
+    find = trigger_finder(shape.trigger, shape.behind)
     for first, last in _ranges(marks, low, high):
         case.spend(1 + (last - first) // 32)
         for found in find(data, first, last + shape.high):
@@ -154,40 +158,6 @@ def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
             first = mark - high
         last = mark - low
     yield first, last
-
-
-@functools.cache
-def _seeker(heads: tuple[bytes, ...]) -> Callable[[bytes], Iterator[re.Match[bytes]]]:
-    """Return a function that finds each position where a trigger may begin, overlapping ones as well."""
-    arms = []
-    for one in sorted({head[:1] for head in heads}):
-        more = {head[1:] for head in heads if head[:1] == one}
-        # Of heads with the same two first bytes, the third ones make a class: fewer arms are tried at each place.
-        thirds = {two: sorted(rest[1:] for rest in more if rest[:1] == two) for two in sorted({r[:1] for r in more})}
-        ways = (
-            re.escape(two) + (b"[" + b"".join(map(re.escape, rest)) + b"]" if all(rest) else b"")
-            for two, rest in thirds.items()
-        )
-        arms.append(re.escape(one) + (b"(?=" + b"|".join(ways) + b")" if b"" not in more else b""))
-    return re.compile(b"|".join(arms), re.DOTALL).finditer
-
-
-@functools.cache
-def _trigger_finder(expression: str, behind: str) -> Callable[[bytes, int, int], Iterator[re.Match[bytes]]]:
-    """Return a function that finds each position where a trigger matches, overlapping ones as well."""
-    before = f"(?<={behind})" if behind else ""
-    return re.compile(f"{before}(?=(?:{expression}))".encode(), re.DOTALL).finditer
-
-
-@functools.cache
-def _trigger(expression: str) -> Callable[[bytes, int], re.Match[bytes] | None]:
-    return re.compile(expression.encode(), re.DOTALL).match
-
-
-@functools.cache
-def _barrier_finder(barrier: str) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
-    """Return a function that finds a barrier of a rule, or the end of a record."""
-    return re.compile(f"{barrier}|\\n\\{{".encode()).search
 
 
 def _without_repeats(case: Case, marks: list[int], low: int, high: int) -> list[int]:
@@ -216,7 +186,7 @@ def _around(case: Case, mark: int, low: int, high: int) -> bytes | None:
     if begin < 0 or not rule.steady:
         return None
     barrier = rule.shape.barrier
-    stopped = _barrier_finder(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
+    stopped = barrier_finder(barrier)(data, max(mark - low + rule.shape.tail, mark), most) if barrier else None
     end = most if stopped is None else _last(stopped, rule.shape.ahead)
     whole = stopped is not None or most == mark - low + rule.shape.reach
     return data[begin:end] if whole and end <= len(data) else None
@@ -233,7 +203,7 @@ def _try(case: Case, place: int, last: Span | None = None) -> Span | None:
     stop = place + shape.reach
     # The bytes up to the barrier are enough. If the window holds more, a search for it would cost more than it saves.
     if shape.barrier and not sight.shows(place, stop):
-        stopped = _barrier_finder(shape.barrier)(sight.data, place + shape.tail, stop)
+        stopped = barrier_finder(shape.barrier)(sight.data, place + shape.tail, stop)
         stop = stop if stopped is None else min(_last(stopped, shape.ahead), stop)
     text, left, stop = sight.see(place, LOOK_BEHIND, stop)
     match = rule.regex.match(text, place - left, stop)

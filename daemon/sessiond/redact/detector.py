@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import bisect
-import functools
-import re
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from sessiond.redact.arguments import ARGUMENT_TRIGGER, without_separators
-from sessiond.redact.budget import OVERLAP_OF_WINDOWS, Budget, OverBudgetError, windows
+from sessiond.redact.budget import HITS_OF_A_PART, OVERLAP_OF_WINDOWS, Budget, OverBudgetError, windows
+from sessiond.redact.compiled import trigger_matcher
 from sessiond.redact.confirm import Case, Judge, Span, confirm
 from sessiond.redact.cover import fit
 from sessiond.redact.encoded import ENCODED_TRIGGER, without_encoding
@@ -18,18 +17,22 @@ from sessiond.redact.flood import region
 from sessiond.redact.keys import KEY_TRIGGER, KeyLines
 from sessiond.redact.known import Known
 from sessiond.redact.layout import COLOUR_TRIGGER, View, Wraps, without_colours, without_wraps
+from sessiond.redact.parts import divide, part_ranges
 from sessiond.redact.rules import Rule
 from sessiond.redact.scanner import Hits, Scanner, Trigger
 from sessiond.redact.shape import LONGEST_MATCH
 from sessiond.redact.sight import Sight
 from sessiond.redact.tables import TABLE_TRIGGER, columns_of_secrets
 from sessiond.redact.text import blank
+from sessiond.redact.triggers import share_triggers
 from sessiond.redact.values import entropy
 from sessiond.redact.wrapped import Fragment, rewrap, unwrap
 
 PRIVATE_KEY = "private-key"
 FLOOD = -2
 """The rank of a span that is a window with too many places, before all others."""
+FEW = 64
+"""Hits of a window up to which they are confirmed at once, in any order."""
 COLOURS, KEYS, NAMED, BEGUN, ARGUMENTS, ENCODED, TABLES = range(7)
 """Triggers of what divides or hides a secret. Their numbers follow those of the rules and of Base64."""
 UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED is decoded Base64
@@ -68,27 +71,49 @@ class Detector:
         self._key_rule = next((number for number, rule in enumerate(rules) if rule.id == PRIVATE_KEY), None)
         wraps = (self._wraps.named, self._wraps.begun)
         self._layouts = (COLOUR_TRIGGER, KEY_TRIGGER, *wraps, ARGUMENT_TRIGGER, ENCODED_TRIGGER, TABLE_TRIGGER)
-        self._shared = _share_triggers(rules)
+        self._shared = share_triggers(rules)
         self.scanner = make(self._triggers())
 
     def find(self, data: bytes, path: str, budget: Budget) -> list[Span]:
         """Return the secrets in a run of whole records."""
         spans: list[Span] = []
-        search: Search | None = None
+        search = Search(data, path, budget, Sight(data), [])
         for low, high in windows(data):
             budget.earn(high - low)
-            # Records have nothing in common: only within one the bytes before matter.
-            begin = low if data[low : low + 1] == b"{" else max(0, low - OVERLAP_OF_WINDOWS)
             try:
-                hits = self.scanner.scan(memoryview(data)[begin:high] if begin or high < len(data) else data, budget)
-                if hits:  # most records have none
-                    search = search or Search(data, path, budget, Sight(data), [])
-                    self._find_in_window(search, begin, high, hits, spans)
-                if self._known is not None:
-                    spans += self._known.find(data, begin, high, budget)
+                self._find_in_range(search, low, high, budget, spans)
             except OverBudgetError:
-                spans.append(Span(*region(data, low, high, LONGEST_MATCH), FLOOD, b""))
+                self._find_in_parts(search, low, high, spans)
         return spans
+
+    def _find_in_range(self, search: Search, low: int, high: int, places: Budget, spans: list[Span]) -> None:
+        """Add the secrets of a window, or of a part of one, to `spans`; `places` limits what may be reported in it.
+
+        Raises: OverBudgetError.
+        """
+        data = search.data
+        # Records have nothing in common: only within one the bytes before matter.
+        begin = low if data[low : low + 1] == b"{" else max(0, low - OVERLAP_OF_WINDOWS)
+        hits = self.scanner.scan(memoryview(data)[begin:high] if begin or high < len(data) else data, places)
+        if hits:  # most records have none
+            self._find_in_window(search, begin, high, hits, spans)
+        if self._known is not None:
+            spans += self._known.find(data, begin, high, places)
+
+    def _find_in_parts(self, search: Search, low: int, high: int, spans: list[Span]) -> None:
+        """Add the secrets of a window that has too many places, part by part; mask each part with too many."""
+        divided = part_ranges(search.data, low, high)
+        for start, end in divided:
+            try:
+                if len(divided) == 1:
+                    raise OverBudgetError
+                self._find_in_range(search, start, end, Budget(0, HITS_OF_A_PART), spans)
+            except OverBudgetError:
+                spans.append(self._flood(search.data, start, end))
+
+    @staticmethod
+    def _flood(data: bytes, low: int, high: int) -> Span:
+        return Span(*region(data, low, high, LONGEST_MATCH), FLOOD, b"")
 
     def find_again(self, data: bytes, path: str, budget: Budget, parts: list[tuple[int, int]]) -> list[Span]:
         """Return the secrets in parts of the data that changed since it was searched."""
@@ -106,7 +131,7 @@ class Detector:
                 for low, high in parts:
                     spans += self._known.find(data, low, high, budget)
         except OverBudgetError:
-            spans += (Span(*region(data, low, high, LONGEST_MATCH), FLOOD, b"") for low, high in parts)
+            spans += (self._flood(data, low, high) for low, high in parts)
         return spans
 
     def _triggers(self) -> list[Trigger]:
@@ -121,11 +146,22 @@ class Detector:
         ]
 
     def _find_in_window(self, search: Search, begin: int, high: int, hits: dict[int, Hits], spans: list[Span]) -> None:
-        """Add the secrets to `spans` that the hits in a window lead to. Raises: OverBudgetError."""
+        """Add the secrets to `spans` that the hits in a window lead to.
+
+        Of many hits, mask the parts that take too much work. Raises: OverBudgetError if few take too much.
+        """
         search.ranges = [(begin, high)]
         if begin:
             hits = {n: msgspec.structs.replace(hit, marks=[m + begin for m in hit.marks]) for n, hit in hits.items()}
-        self._confirm(search, hits, spans)
+        coloured = len(self._shared) + len(self._fragments) + COLOURS in hits  # one hit stands for all colour codes
+        if coloured or sum(len(hit.marks) for hit in hits.values()) <= FEW:
+            self._confirm(search, hits, spans)
+            return
+        for part in divide(search.data, begin, high, hits):
+            try:
+                self._confirm(search, part.hits, spans)
+            except OverBudgetError:
+                spans.append(self._flood(search.data, part.low, part.high))
 
     def _find_in_text(self, search: Search) -> list[Span]:
         """Return the secrets in a text that was made of the data. Raises: OverBudgetError."""
@@ -232,26 +268,6 @@ class Detector:
             yield from (Span(start, end, self._key_rule, identity) for start, end in lines)
 
 
-def _share_triggers(rules: tuple[Rule, ...]) -> list[tuple[Trigger, list[int]]]:
-    """Return each trigger once, with the numbers of its rules. To scan for one takes longer than to try a rule."""
-    shared: dict[tuple[str, str, int], tuple[Trigger, list[int]]] = {}
-    for number, rule in enumerate(rules):
-        trigger = _rule_trigger(rule)
-        key = (trigger.expression, trigger.front, trigger.before if rule.shape.scanned else -1 - number)
-        first, numbers = shared.get(key, (trigger, []))
-        words = tuple(dict.fromkeys(first.words + trigger.words)) if first.words and trigger.words else ()
-        shared[key] = msgspec.structs.replace(first, words=words), [*numbers, number]
-    return list(shared.values())
-
-
-def _rule_trigger(rule: Rule) -> Trigger:
-    """Return what is searched for instead of the expression of a rule."""
-    shape = rule.shape
-    if shape.scanned:
-        return Trigger(shape.scanned, 0, shape.before, rule.keywords, before=shape.before)
-    return Trigger(shape.trigger, shape.low, shape.high, rule.keywords, shape.front if rule.bounded else "")
-
-
 def shift_marks(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
     """Return marks in windows, a byte between each two, as they are in the whole."""
     moved: list[int] = []
@@ -268,10 +284,5 @@ def shift_marks(marks: list[int], windows: list[tuple[int, int]]) -> list[int]:
 
 def _find_ends(expression: str, data: bytes, starts: list[int]) -> list[int]:
     """Return where the matches that begin at given positions end."""
-    match = _compiled(expression).match
+    match = trigger_matcher(expression)
     return sorted({found.end() for start in starts if (found := match(data, start))})
-
-
-@functools.cache
-def _compiled(expression: str) -> re.Pattern[bytes]:
-    return re.compile(expression.encode(), re.DOTALL)

@@ -43,7 +43,7 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule as it is written in TOML. The last eight fields are our own.
+    """One rule as it is written in TOML. The last nine fields are our own.
 
     `match` and `miss` are examples of what it finds and what it leaves. `parts` matches the parts of a secret that are
     masked, instead of all of it: its first group, or the second. A rule with `command` describes a command, and is
@@ -51,8 +51,8 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     searched for instead of the trigger that is derived from `regex`. Without `before` it matches wherever `regex`
     begins to match. With `before` it is applied to the raw bytes, escapes included, and a match of the rule begins
     no more than that many bytes before the end of it. With `inside` it ends that many bytes behind the beginning of the
-    value, so a value that is exempt is recognised without trying the rule. With `bounded` the scanner examines the byte
-    before a match too.
+    value, so a value that is exempt is recognised without trying the rule. So is a call in source code, unless `calls`
+    says that a value may look like one. With `bounded` the scanner examines the byte before a match too.
     """
 
     id: str
@@ -72,6 +72,7 @@ class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str = ""
     before: int = 0
     inside: int = 0
+    calls: bool = False
     bounded: bool = False
 
 

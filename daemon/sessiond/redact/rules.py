@@ -67,6 +67,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a value that it refuses is refused in every place."""
     bounded: bool
     inside: int
+    calls: bool
     """Where in the value the trigger ends; 0 if that is not known."""
     parts: re.Pattern[bytes] | None
     """What of a secret is masked; None for all of it."""
@@ -147,6 +148,7 @@ def _rule(raw: RawRule, pattern: bytes, shape: Shape, general: tuple[Exemption, 
         steady=not any(one.paths or one.target in ("match", "line") for one in exemptions),
         bounded=raw.bounded,
         inside=raw.inside,
+        calls=raw.calls,
         parts=re.compile(raw.parts.encode()) if raw.parts else None,
         entropy=raw.entropy,
         keywords=tuple(word.lower().encode() for word in raw.keywords),

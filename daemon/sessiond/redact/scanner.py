@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.redact.budget import Budget
+from sessiond.redact.budget import HIT, Budget
 from sessiond.redact.build import compile_expressions, encode_expressions
 from sessiond.redact.cache import read, store
 
@@ -53,6 +53,8 @@ class Trigger(msgspec.Struct, frozen=True, gc=False):
     """How many bytes before the match a secret may begin, if it does not begin with the match."""
     once: bool = False
     """Whether the first match of a text is enough."""
+    cost: int = HIT
+    """What a match counts in the budget."""
 
     @property
     def bounded(self) -> bytes:
@@ -89,31 +91,26 @@ class PlainScanner:
     name = "re"
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
-        self._triggers = [
-            (re.compile(trigger.expression.encode(), re.DOTALL), trigger.words, trigger.before, trigger.once)
-            for trigger in triggers
-        ]
+        self._triggers = [(re.compile(trigger.expression.encode(), re.DOTALL), trigger) for trigger in triggers]
 
     def scan(self, data: bytes | memoryview, budget: Budget) -> dict[int, Hits]:
         """Return the hits by the index of their trigger; here a mark is the start of a match."""
         found: dict[int, Hits] = {}
         data = bytes(data)
         lowered = data.lower()
-        for index, (regex, words, before, once) in enumerate(self._triggers):
-            if words and not any(word in lowered for word in words):
+        for index, (regex, trigger) in enumerate(self._triggers):
+            if trigger.words and not any(word in lowered for word in trigger.words):
                 continue
             marks = []
             position = 0
             while (match := regex.search(data, position)) is not None:
                 position = match.start() + 1
                 marks.append(match.start())
-                if len(marks) > budget.hits:
-                    break
-                if once:
+                if trigger.once or len(marks) * trigger.cost > budget.hits:
                     break
             if marks:
-                budget.report(len(marks))
-                found[index] = Hits(marks, 0, before, ends=False)
+                budget.report(len(marks) * trigger.cost)
+                found[index] = Hits(marks, 0, trigger.before, ends=False)
         return found
 
 
@@ -133,6 +130,7 @@ class FastScanner:
         self._hyperscan: Any = hyperscan
         self._terminated: type[Exception] = hyperscan.ScanTerminated
         self._widths = [(trigger.low, trigger.high) for trigger in triggers]
+        self._costs = [trigger.cost for trigger in triggers]
         self._database = self._load(triggers, cache_dir)
         self._local = threading.local()
 
@@ -142,7 +140,7 @@ class FastScanner:
         if scratch is None:
             # Hyperscan needs one for each thread.
             scratch = self._local.scratch = self._hyperscan.Scratch(self._database)
-        found = _Found(budget.hits)
+        found = _Found(budget.hits, self._costs)
         with contextlib.suppress(self._terminated):  # by `_note`, after too many matches; `report` raises then
             self._database.scan(data, match_event_handler=_note, context=found, scratch=scratch)
         if not found.ends:
@@ -197,19 +195,20 @@ def _build(expressions: list[tuple[bytes, bool]]) -> bytes | None:
 
 
 class _Found:
-    """The matches of a scan so far, and how many more it may find."""
+    """The matches of a scan so far, what each counts by its trigger, and what further ones may count."""
 
-    __slots__ = ("ends", "left")
+    __slots__ = ("costs", "ends", "left")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, costs: list[int]) -> None:
         self.ends: defaultdict[int, list[int]] = defaultdict(list)
+        self.costs = costs
         self.left = most
 
 
 def _note(index: int, _start: int, end: int, _flags: int, found: _Found) -> bool | None:
     """Record a match. Hyperscan ends the scan if the result is true."""
     found.ends[index].append(end)
-    found.left -= 1
+    found.left -= found.costs[index]
     return found.left < 0 or None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from sessiond.redact.text import REACH, blank
+from sessiond.redact.values import Glance, glance
 
 LOOK_BEHIND = 16 + REACH
 """Bytes before a match that may decide on it: its look-behinds and what they are blanked from."""
@@ -18,13 +21,23 @@ class Sight:
     and where they don't it is no longer than needed.
     """
 
-    __slots__ = ("_ahead", "_begins", "_ends", "_left", "_right", "_text", "data")
+    __slots__ = ("_ahead", "_begins", "_ends", "_left", "_right", "_text", "_values", "data", "triggers")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._left = self._right = self._ahead = 0
         self._begins = self._ends = False
         self._text = b""
+        self._values: dict[int, Glance] = {}
+        self.triggers: defaultdict[str, dict[int, bool]] = defaultdict(dict)
+        """Whether a trigger matches at a position, as far as that was tried: rules may have the same trigger."""
+
+    def glance(self, start: int) -> Glance:
+        """Return what is at the position of a value; computed once for all rules."""
+        found = self._values.get(start)
+        if found is None:
+            found = self._values[start] = glance(self.data, start)
+        return found
 
     def shows(self, position: int, stop: int) -> bool:
         """Return whether the present window shows a place and what follows it up to `stop`."""

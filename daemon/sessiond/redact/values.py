@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from typing import NamedTuple
 
 _SPACE = re.compile(rb"\s+")
 _NAME = re.compile(rb"[A-Za-z0-9_.-]{1,80}(?=\\{1,8}[nrt\"']|[,;)]{1,3}(?:\\{1,8}[nrt]|\s)|[\s\"'`<>{}])")
@@ -58,9 +59,27 @@ def is_result(data: bytes, start: int) -> bool:
     """Return whether the name of a test that passed is at a position, as behind `PASS: ` in the log of a build."""
     if data[start - 6 : start] != b"PASS: ":
         return False
+    if _RESULT.match(data, start) is not None:
+        return True
     # A password has the same form, but no name of a file and no other result before it.
-    behind = _BEHIND_OTHER.search(data, max(0, start - _BEFORE), start)
-    return (behind is not None and _TEST.match(data, start) is not None) or _RESULT.match(data, start) is not None
+    return (
+        _TEST.match(data, start) is not None and _BEHIND_OTHER.search(data, max(0, start - _BEFORE), start) is not None
+    )
+
+
+class Glance(NamedTuple):
+    """What is at the position of a value, without trying a rule."""
+
+    name: bytes | None
+    """The value, if it has only the letters, digits and signs of names."""
+    result: bool
+    call: bool
+
+
+def glance(data: bytes, start: int) -> Glance:
+    """Return what is at a position of raw bytes."""
+    name = name_at(data, start)
+    return Glance(name, is_result(data, start), name is None and is_call(data, start))
 
 
 def repeats_name(value: bytes, before: bytes) -> bool:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sessiond.redact import Policy, Redactor, load_rules, redactor
-from sessiond.redact.budget import BYTES_OF_A_HIT, FREE, FREE_HITS, WINDOW, Budget, windows
+from sessiond.redact import Policy, Redactor, detector, load_rules, redactor
+from sessiond.redact.budget import BYTES_OF_A_HIT, FREE, FREE_HITS, HIT, WINDOW, Budget, windows
 from sessiond.redact.examples import expand
 from sessiond.redact.flood import mask_all, region
+from sessiond.redact.parts import SIZE as SIZE_OF_A_PART
 from sessiond.redact.policy import DENSE
 
 SIZE = 1 << 20
@@ -84,6 +85,7 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Budget]]:
             super().report(hits)
 
     monkeypatch.setattr(redactor, "Budget", Kept)
+    monkeypatch.setattr(detector, "Budget", Kept)
     yield given
 
 
@@ -97,23 +99,24 @@ def test_the_places_reported_of_a_text_are_bounded(
     masked = stars.mask(data)
     size = len(data)
     for budget in budgets:
-        assert budget.reported <= FREE_HITS + size // BYTES_OF_A_HIT + 2 * (size // WINDOW + 2)  # type: ignore[attr-defined]
+        assert budget.reported <= FREE_HITS + HIT * (size // BYTES_OF_A_HIT + 2 * (size // WINDOW + 2))  # type: ignore[attr-defined]
     assert len(masked.data) == size
     assert all(json.loads(part) for part in masked.data.splitlines())
     assert masked.data.count(b"\n") == data.count(b"\n")
 
 
 def test_most_of_a_dense_text_is_not_scanned(stars: Redactor, budgets: list[Budget]) -> None:
-    """Near-misses in short records have less than the share of a budget each, but no possible secret is confirmed."""
+    """Near-misses in short records have less than the share of a budget each, but few of all are confirmed."""
     near = dense("near-misses")
     data = b"".join(line(near[at : at + 60]) for at in range(0, len(near), 60))
     everything = Budget(hits=SIZE)
     assert stars._detector is not None
     stars._detector.scanner.scan(data, everything)
     masked = stars.mask(data)
-    assert {finding.rule for finding in masked.findings} == {DENSE}
-    assert budgets[0].reported < (SIZE - everything.hits) / 3  # type: ignore[attr-defined]
-    assert budgets[0].left >= FREE
+    assert sum(finding.length for finding in masked.findings if finding.rule == DENSE) > 0.8 * len(data)
+    reported = sum(budget.reported for budget in budgets)  # type: ignore[attr-defined]
+    assert reported < (SIZE - everything.hits) / 3
+    assert budgets[0].left >= FREE / 2
 
 
 @pytest.mark.parametrize("in_one", [True, False], ids=["one record", "many records"])
@@ -132,6 +135,46 @@ def test_records_beside_a_dense_one_keep_their_text(stars: Redactor) -> None:
     before, after = line("an ordinary text " * 10_000), line("another one " * 20_000)
     masked = stars.mask(before + line(dense("secrets")) + after)
     assert masked.data.startswith(before) and masked.data.endswith(after)
+
+
+def test_a_dense_record_costs_the_others_of_its_window_nothing(stars: Redactor) -> None:
+    """Records with few places are searched first, so that a dense one does not use up what they need."""
+    others = [line(f"{n}: we used {expand('ghp_<A36>', n)}, " + "an ordinary text " * 300) for n in range(20)]
+    kinds = ("near-misses", "short passwords", "tokens on lines of their own")
+    for kind in kinds:
+        dense_one = line(fill(DENSE_TEXTS[kind], 60_000))
+        data = b"".join(others[:10]) + dense_one + b"".join(others[10:])
+        assert len(data) < WINDOW
+        masked = stars.mask(data).data
+        whole = b"".join(stars.mask(each).data for each in others[:10])
+        assert masked.startswith(whole) and masked.endswith(b"".join(stars.mask(each).data for each in others[10:]))
+        assert not set(re.findall(rb"(?:pwd:|token: )[A-Za-z0-9]{8,}", masked)), kind
+
+
+def test_a_secret_across_the_end_of_a_part_is_masked(stars: Redactor) -> None:
+    """A window is divided between records only, and each part is masked with all that its secrets may reach."""
+    for shift in range(0, SIZE_OF_A_PART, 1024):
+        near = fill(DENSE_TEXTS["near-misses"], 900)
+        lines = [near + " " + expand("ghp_<A36>", n) for n in range(200)]
+        masked = stars.mask(b"".join(map(line, ["pad " * (shift // 4), *lines]))).data
+        assert not re.search(rb"ghp_[A-Za-z0-9]{36}", masked)
+        assert all(json.loads(each) for each in masked.splitlines())
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "--- PASS: TestParse{n} (0.00s)",
+        "=== RUN   TestServe\n    --- PASS: TestServe/case_{n} (0.01s)",
+        "PASS: tests/wool-{n}.sh",
+        "PASS: gdb.base/a{n}-run.exp: step {n}",
+        "PASS: gcc.dg/loom-{n}.c (test for excess errors)",
+    ],
+)
+def test_the_log_of_a_thousand_tests_is_kept(result: str, stars: Redactor) -> None:
+    """`PASS:` before the name of a test is refused at a glance."""
+    log = line("".join(result.format(n=n) + "\n" for n in range(1000)))
+    assert stars.mask(log).data is log
 
 
 def test_a_secret_that_begins_before_a_dense_window_or_ends_behind_it_is_masked(stars: Redactor) -> None:

@@ -152,7 +152,7 @@ def work(monkeypatch: pytest.MonkeyPatch, stars: Redactor) -> Callable[[str], fl
     confirm = importlib.import_module("sessiond.redact.confirm")
     rules = importlib.import_module("sessiond.redact.rules")
     monkeypatch.setattr(rules, "_compiled", _counting(rules._compiled))
-    for name in ("_barrier_finder", "_seeker", "_trigger", "_trigger_finder"):
+    for name in ("barrier_finder", "seeker", "trigger_matcher", "trigger_finder"):
         monkeypatch.setattr(confirm, name, _counting(getattr(confirm, name)))
     assert stars._detector is not None
     wraps = stars._detector._wraps
