@@ -76,11 +76,13 @@ def run(args: argparse.Namespace) -> int:
         msgspec.structs.replace(_with_unnamed(each, unnamed), messageless=messageless.get(each.tool, []))
         for each in listed
     ]
-    every = args.json or args.long
-    if every or any(each.unrecognized for each in listed):
+    needs_details = args.json or args.long
+    if needs_details or any(each.unrecognized for each in listed):
         found = _uncaptured(status, config, args.environ)
         listed = [
-            msgspec.structs.replace(each, uncaptured=found.get(each.tool, [])) if every or each.unrecognized else each
+            msgspec.structs.replace(each, uncaptured=found.get(each.tool, []))
+            if needs_details or each.unrecognized
+            else each
             for each in listed
         ]
     listed += _unreadable(args.environ)
