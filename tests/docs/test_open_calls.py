@@ -42,7 +42,7 @@ ALLOWED = {
     "endpoint/server/metrics.py:process_lines": "/proc/self/statm",
     "endpoint/server/postgres_migration.py:migrations": "the migrations for PostgreSQL in the package",
     "endpoint/server/run.py:token_from": "the token file",
-    "ingest/backlog.py": "pins, which exist of files of lines only",
+    "ingest/catch_up.py": "pins, which exist of files of lines only",
     "ingest/compressed.py": "descriptors of compressed files of lines",
     "logs/sinks.py": "log files",
     "pause.py": "the pause file",

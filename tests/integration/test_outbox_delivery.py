@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from sessiond.errors import Rejected
-from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.catch_up import catch_up
 from sessiond.spool import Spool, health
 from sessiond.upload import BATCH_ITEMS
 from support.harness import CLAUDE, NOW_MS, SESSION, DaemonHarness, claude, daemon_harness, encode, pushed

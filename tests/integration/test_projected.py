@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sessiond.database import open_database
 from sessiond.errors import Torn
 from sessiond.ingest import Outcome, ingest
-from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.catch_up import catch_up
 from sessiond.reader import LARGEST_DOCUMENT
 from sessiond.session import Entry, Role
 from sessiond.sources.base import BaseSource, Kind, Memory, Projection, Root, Rows, Unit, UserDirs

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from sessiond.daemon.messages import MoreRoom
-from sessiond.ingest import Index, IngestContext, Location, Outcome, Turn, backlog, context, ingest
+from sessiond.ingest import Index, IngestContext, Location, Outcome, Turn, context, ingest
 from sessiond.ingest import location as locating
-from sessiond.ingest.backlog import can_catch_up, catch_up
+from sessiond.ingest.catch_up import can_catch_up, catch_up
 from sessiond.sources.base import Root, Source, Unit
 from sessiond.spool.rows import StreamState
 from sessiond.spool.safety import State
@@ -38,7 +38,7 @@ def test_space_that_a_push_makes_during_an_attempt_is_used(tmp_path: Path, monke
 
         with full.spool.transaction():
             full.spool.outbox.add(1, 9, 0, 1, bytes(SPACE), harness.now_ms)
-        monkeypatch.setattr(backlog, "ingest", attempt)
+        monkeypatch.setattr("sessiond.ingest.catch_up.ingest", attempt)
         stuck: set[int] = set()
         catch_up(replace(full, budget=SPACE), limit=1, stuck=stuck)
         assert not stuck

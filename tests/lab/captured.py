@@ -18,7 +18,7 @@ import msgspec
 from lab.answers import answers, has_answer, lost_answers
 from sessiond import zstd
 from sessiond.ingest import Location
-from sessiond.ingest.files import with_further
+from sessiond.ingest.files import with_more_directories
 from sessiond.sources.base import DocumentSource, Kind, Root, Source, Unit
 from sessiond.sources.damaged import to_utf8
 from sessiond.sources.side_files import PASSING
@@ -104,7 +104,7 @@ def files_beside(location: Location, now_ms: int) -> Iterator[str]:
     if location.unit.kind is Kind.DOCUMENT:
         content = {location.name: to_utf8(Path(location.path).read_bytes())}
         with suppress(ValueError):  # a damaged document
-            names |= with_further(location, now_ms, cast(DocumentSource, location.source), content).keys()
+            names |= with_more_directories(location, now_ms, cast(DocumentSource, location.source), content).keys()
     yield from (os.path.join(*location.resolve(name)) for name in names)
 
 

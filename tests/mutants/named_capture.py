@@ -194,7 +194,7 @@ CAPTURE: list[Named] = [
     ),
     Named(
         "a pin is read as if no tool packed",
-        "ingest/backlog.py",
+        "ingest/catch_up.py",
         "if any(location.unit.packed for",
         "if any(location.unit.packed and False for",
         (["tests/integration/test_packed.py"],),

@@ -20,7 +20,7 @@ from sessiond.daemon.throttle import Throttle
 from sessiond.daemon.work_queue import Lane, Reading, Work, WorkQueue
 from sessiond.errors import StateFull
 from sessiond.ingest import ONCE, ingest
-from sessiond.ingest.backlog import can_catch_up, catch_up
+from sessiond.ingest.catch_up import can_catch_up, catch_up
 from sessiond.ingest.forget import erase_forgotten
 from sessiond.logs import log
 from sessiond.spool.scrub import scrub

@@ -15,7 +15,7 @@ from sessiond.config import Loaded, state_dir
 from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions
 from sessiond.daemon.messages import Cause, Retry
 from sessiond.daemon.settings import resolve_settings
-from sessiond.ingest.backlog import catch_up
+from sessiond.ingest.catch_up import catch_up
 from sessiond.spool import Spool
 from sessiond.spool.archive_file import archive_position
 from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint

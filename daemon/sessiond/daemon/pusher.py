@@ -26,7 +26,7 @@ from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.retry import RetryingClient
 from sessiond.endpoint.transport import make_transport
 from sessiond.errors import EndpointError, StateFull, Unreachable
-from sessiond.ingest.backlog import can_catch_up
+from sessiond.ingest.catch_up import can_catch_up
 from sessiond.logs import log
 from sessiond.restored import RestoredSessions
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload

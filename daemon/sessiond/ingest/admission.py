@@ -41,7 +41,7 @@ class Admission(StrEnum):
 def admit(snapshot: FileSnapshot, native_id: str, content: Content, *, thread: bool) -> Admission:
     """Decide on a stream by its first working directory. `thread`: it belongs to the main thread.
 
-    A session that is in the spool was admitted before; see `leave`.
+    A session that is in the spool was admitted before; see `purge_if_excluded`.
     """
     context, source = snapshot.context, snapshot.location.source
     identity = session_id(source.tool, native_id, context.scope(source))
@@ -64,10 +64,10 @@ def admit(snapshot: FileSnapshot, native_id: str, content: Content, *, thread: b
     return Admission.YES if decided or not 0 <= age_ms < PATIENCE_MS else Admission.LATER
 
 
-def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool:
-    """Purge a captured session that is excluded, and return whether it is.
+def purge_if_excluded(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool:
+    """Purge a captured session if its project is excluded; return whether it is.
 
-    That happens if its working directory appears only now, or if the configuration has changed.
+    A captured session is excluded if its working directory appears only now, or if the configuration has changed.
     """
     if not stream.thread:
         return False  # a subagent may work elsewhere; its session decides
@@ -87,11 +87,11 @@ def leave(snapshot: FileSnapshot, stream: StreamState, content: Content) -> bool
 
 
 def _is_captured(snapshot: FileSnapshot, content: Content, mark: Mark, *, thread: bool) -> bool:
-    """Return whether a restored transcript is captured: if the endpoint lacks it, or it was continued here.
+    """Return whether a restored transcript is captured: if the endpoint lacks it, or the session was continued here.
 
-    The endpoint lacks it if it is another one than that from which it was restored, or was itself restored from an
-    older copy since. Files are read again when that is found out (`upload.bind`). Before an endpoint has answered for
-    the first time, it counts as the one from which the session was restored.
+    The endpoint lacks the transcript if the session was restored from another endpoint, or if the endpoint itself was
+    restored from an older copy since then. `upload.bind` finds that out, and has the files read again. An endpoint that
+    has not answered yet counts as the one from which the session was restored.
     """
     spool = snapshot.context.spool
     bound = spool.meta(BOUND_ENDPOINT)
@@ -126,17 +126,17 @@ def purge_session(context: IngestContext, session: int, *, excluded: bool = Fals
             os.unlink(context.pins.path(pin))
 
 
-def reject(verdict: Admission) -> Outcome:
-    """Return the outcome of a file that is not captured, or not yet."""
+def outcome_of(verdict: Admission) -> Outcome:
+    """Return the outcome for a file that is not captured, or not yet."""
     if verdict is Admission.LATER:
         return Outcome(retry=True, trouble="its session has no working directory yet")
     return Outcome()
 
 
 def _end_of_slice(snapshot: FileSnapshot, offset: int) -> int | None:
-    """Return the largest offset up to which the next slice may be read; None if all is read in one go.
+    """Return the offset up to which the next slice may be read, at most; None if the file is read in one go.
 
-    Looking further would read a long file to its end with each of its slices.
+    A search for the working directory beyond this offset would read a long file to its end for each of its slices.
     """
     unit, size = snapshot.location.unit, snapshot.turn.slice
     if size is None or not unit.kind.verbatim or unit.packed:

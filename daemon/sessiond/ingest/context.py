@@ -33,25 +33,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     read: int = 0
     changed: bool = False
     retry: bool = False
-    """Whether it was being rewritten; try again soon."""
+    """Whether to read the path again soon: it may be half of a rewrite, or the rest of its session is to come."""
     trouble: str | None = None
-    """Why it can't be read."""
+    """Why the path can't be read."""
     damaged: int = 0
     """Records that could not be decoded."""
     left_out: bool = False
-    """Whether it is too old to be captured; see backfill.py."""
+    """Whether the path is too old to be captured; see backfill.py."""
     more: bool = False
-    """Whether only a slice of it was read; go on after other files had their turn."""
+    """Whether only a slice of the file was read; go on after other files had their turn."""
     searched: int = 0
     """Bytes that were read to find the end of a record, and not captured."""
     cost: int = 0
     """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
     sessionless: bool = False
-    """Whether it is a side file whose session is not captured, or not yet. Nothing of it is stored."""
+    """Whether the path is a side file whose session is not captured, or not yet. Nothing of the file is stored."""
     sessions: frozenset[str] = frozenset()
-    """Native ids of the sessions with captured files: their side files can be captured."""
+    """Native ids of sessions of which a file was captured: their side files can be captured now."""
     mentions: frozenset[str] = frozenset()
-    """Names of side files that belong to these sessions or others, as the records that were read say."""
+    """Names of side files in the records that were read; see `Entry.mentions`."""
 
 
 class ReadContext(msgspec.Struct, frozen=True, kw_only=True):

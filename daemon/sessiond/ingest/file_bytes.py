@@ -1,8 +1,8 @@
 """The content of a side file: all of its bytes, captured in pieces and never decoded.
 
 The pieces are masked like those of one long record, so a secret is found wherever it is cut (masked.py). Two things
-differ from a file of lines. A piece may end anywhere, not only after a newline. And the last piece has no bytes after
-it yet: if the file grows, what was masked at its end is compared with what is masked there now; see `at_seam`.
+differ from a file of lines. A piece may end anywhere, not only after a newline. And the last piece is masked without
+the bytes that follow it once the file grows. Then its end is masked again and compared; see `masked_prefix`.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ class FileBytes(Lines):
             ends.append(matched)
         return matched
 
-    def at_seam(self, checkpoint: Checkpoint | None, end: int, extents: Sequence[Extent], mask: Mask) -> int:
-        """Return how many of the first `end` bytes, which were captured, are still masked as they were then.
+    def masked_prefix(self, checkpoint: Checkpoint | None, end: int, extents: Sequence[Extent], mask: Mask) -> int:
+        """Return how many of the first `end` bytes, all of them captured, are masked today as they were then.
 
-        All of them, unless the bytes that were added since complete a secret. Then it is less by at least CONTEXT.
+        That is `end`, unless bytes that were added since then complete a secret. Then it is the start of an extent at
+        least CONTEXT bytes before `end`.
         """
         size = 0 if checkpoint is None or checkpoint.offset != end else max(checkpoint.size, ~checkpoint.size)
         if end in (0, self.size) or size > end + CONTEXT:

@@ -40,10 +40,10 @@ class SessionList(NamedTuple):
             self.marks[native_id] = mark
 
 
-def with_further(
+def with_more_directories(
     location: Location, now_ms: int, source: DocumentSource, files: Mapping[str, bytes]
 ) -> Mapping[str, bytes]:
-    """Return the files together with those in the directories that the source finds named in them."""
+    """Return `files` and the files in the directories that they name; see `DocumentSource.more_directories`."""
     found, listed = dict(files), set[str]()
     while fresh := [name for name in source.more_directories(found, location.unit) if name not in listed]:
         listed.update(fresh)
@@ -115,9 +115,10 @@ def read_file(location: Location, name: str) -> bytes:
 
 
 def database_stat(path: str) -> os.stat_result:
-    """Return one stat for a database and its -wal: a change shows in either (rule 6). The -shm is ignored.
+    """Return one stat for a database and its -wal: a change shows in either (rule 6).
 
-    So is the ctime of the -wal: SQLite changes it when root opens one to read, since it sets its owner.
+    The -shm is ignored, and so is the ctime of the -wal: SQLite sets the owner of a -wal that root opens, even to read,
+    and that changes the ctime.
     """
     found = os.stat(path, follow_symlinks=False)
     try:
@@ -152,5 +153,5 @@ def _replace(found: os.stat_result, *, size: int, mtime_ns: int, ctime_ns: int) 
 
 
 def is_superseded(location: Location) -> bool:
-    """Return whether a packed file has its plain one beside it, which takes precedence: the tool appends to that."""
+    """Return whether the unpacked version of a packed file is beside it. The tool appends to the unpacked one."""
     return location.unit.packed and os.path.exists(location.path.removesuffix(".zst"))

@@ -1,11 +1,11 @@
 """Captures a tool's history of prompts, which survives when the tool deletes its sessions.
 
-Of a session that has a transcript, nothing is captured from it. Of any other, its lines become a stream, and as long as
-there is no transcript the session's record is made from them. Lines are only ever added to such a stream, and each one
-once, whatever the tool does to its file: it may trim the oldest lines, and a second home may have a copy.
+Lines of sessions that have a transcript are ignored. The lines of any other session become a stream. Until the session
+has a transcript, its record is made from that stream. Lines are only appended to the stream, and each line once, even
+if the tool trims the oldest lines of its file or a second home has a copy of the file.
 
-A history may also be a document, which the tool rewrites with each prompt (history_document.py). It is projected to
-lines, and offsets are in these.
+A history may also be a document that the tool rewrites with each prompt. The document is projected to lines
+(history_document.py), and offsets are positions in these lines.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ Groups = dict[str, list[Prompt]]
 
 
 def capture_history(snapshot: FileSnapshot, unit: HistoryUnit) -> Outcome:
-    """Capture what was added to a history, or compare all of it with what was captured if it was rewritten."""
+    """Capture the lines that were added to a history. A history that was rewritten is read from its start.
+
+    If the turn names sessions, only their lines are read, and those of other sessions that wait for the same file.
+    """
     context, known = snapshot.context, snapshot.known
     if known is not None and known.gone_ms is not None:
         note_back(context, known)
@@ -132,7 +135,7 @@ class _Capture:
         return self._outcome
 
     def _admits(self, native_id: str, prompts: list[Prompt]) -> bool:
-        """Return whether lines of a session are captured. Nothing of an excluded project is."""
+        """Return whether the lines of a session are captured: it has no transcript, and its project is not excluded."""
         context = self._context
         identity = session_id(self._source.tool, native_id, context.scope(self._source))
         with context.spool.reading():
@@ -151,7 +154,7 @@ class _Capture:
         if not any(prompt.typed for prompt in prompts) or self._transcripts.has(identity, prompts[0].native_id or ""):
             return False
         if not self._directories(prompts) and context.exclusion.in_use:
-            return False  # it may be of an excluded project, which this history does not name
+            return False  # this history names no project, and the session's may be an excluded one
         if context.oldest_ms is not None and max(times) < context.oldest_ms:
             return False
         early = 0 <= context.now_ms() - min(times) < PATIENCE_MS
@@ -177,7 +180,7 @@ class _Capture:
                 for native_id, prompts in several:
                     if not self._store_session(native_id, prompts, whole=whole):
                         behind[native_id] = prompts
-        if behind:  # what was captured of them before is read with what is new, because it is sent again
+        if behind:  # captured lines of these sessions are not queued yet, so they are read together with the new ones
             self.read_again(behind, sys.maxsize)
 
     def _store_session(self, native_id: str, prompts: list[Prompt], *, whole: bool) -> bool:

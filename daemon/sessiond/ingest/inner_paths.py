@@ -1,4 +1,4 @@
-"""Paths of what has no file of its own: a session in a container, a stream that is made from several files."""
+"""Paths of streams that have no file of their own: those of a session in a container, or made from several files."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ MAX_RECORD = 64 << 20
 LONG_RECORD = 4 << 20
 """A longer record is captured in pieces of CHUNK bytes: memory and transactions don't grow with it."""
 MAX_PARTS = 200_000
-"""Objects and arrays in a long record that is decoded. Decoding is one step, during which no other thread runs, and
-takes a second for millions of them, and hundreds of megabytes. A message has a few, however long its text is."""
+"""Objects and arrays in a long record that is decoded, at most. No other thread runs while a record is decoded, and
+millions of objects take a second and hundreds of megabytes. A message has a few, however long its text is."""
 CONTEXT = 1 << 16
 """Bytes on each side of a piece that are searched for secrets with it: twice the length of the longest secret."""
 
@@ -143,7 +143,7 @@ def _read_pieces(descriptor: int, offset: int, size: int) -> Generator[Chunk, No
         before, rest = window[: offset - begin], window[offset - begin :]
         end = find_end(descriptor, offset, rest)
         if not end and len(rest) < CHUNK + CONTEXT:
-            return None  # the tool has changed the record; what is left of it is one that is still being written
+            return None  # the tool has changed the record: now it has no end, as one that is still being written
         last = 0 < end <= CHUNK
         data = rest[:end] if last else rest[:CHUNK]
         yield Chunk(
@@ -169,8 +169,8 @@ def _read_record(descriptor: int, end: int) -> bytes | None:
 
 
 def _find_start(descriptor: int, end: int) -> int | None:
-    """Return where the record begins that ends at `end`; None if it is too long to be decoded."""
-    low, position = max(0, end - MAX_RECORD), end - 1  # the newline at its own end is not the one before it
+    """Return the start of the record that ends at `end`; None if the record is too long to be decoded."""
+    low, position = max(0, end - MAX_RECORD), end - 1  # without the newline that ends the record itself
     while position > low:
         start = max(low, position - CHUNK)
         previous = find_last_end(descriptor, start, pread(descriptor, position - start, start))

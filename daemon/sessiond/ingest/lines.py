@@ -6,7 +6,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from sessiond.ingest.admission import Admission, admit, leave, reject
+from sessiond.ingest.admission import Admission, admit, outcome_of, purge_if_excluded
 from sessiond.ingest.content import Lines
 from sessiond.ingest.context import FileSnapshot, Outcome
 from sessiond.ingest.files import is_superseded
@@ -57,8 +57,8 @@ def unread(snapshot: FileSnapshot) -> int:
 def _capture(snapshot: FileSnapshot, source: StreamSource, stream: StreamState | None) -> Outcome:
     if stream is None:
         return _capture_new(snapshot, source)
-    if leave(snapshot, stream, source.content):
-        return reject(Admission.EXCLUDED)
+    if purge_if_excluded(snapshot, stream, source.content):
+        return outcome_of(Admission.EXCLUDED)
     return capture_stream(snapshot, source, stream, None if snapshot.known is None else snapshot.known.checkpoint)
 
 
@@ -74,7 +74,7 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
     if verdict is Admission.RESTORED and source.thread:
         return note_no_session(snapshot, content)
     if verdict is not Admission.YES:
-        return reject(verdict)
+        return outcome_of(verdict)
     source = replace(source, native_id=native_id)
     stream, checkpoint = stream_of_lines(snapshot.context, source)
     if stream is None:
@@ -85,7 +85,10 @@ def _capture_new(snapshot: FileSnapshot, source: StreamSource) -> Outcome:
 def capture_stream(
     snapshot: FileSnapshot, source: StreamSource, stream: StreamState, checkpoint: Checkpoint | None
 ) -> Outcome:
-    """Capture what a file has more than its stream. `checkpoint` is that of the file that the stream was read from."""
+    """Capture the bytes that a file has beyond those of its stream.
+
+    `checkpoint` is the checkpoint of the file that the stream was read from.
+    """
     context, content = snapshot.context, cast(Lines, source.content)
     if snapshot.known is None or snapshot.known.stream is None or snapshot.known.gone_ms is not None:
         ask_again(context, stream)
@@ -96,7 +99,7 @@ def capture_stream(
 
 
 def note_no_session(snapshot: FileSnapshot, content: Lines) -> Outcome:
-    """Store that a file has no session so far, or only repeats one. It is read again when it changes."""
+    """Store that a file has no session yet, or only repeats another file. It is read again when it changes."""
     trouble = content_trouble(content)
     with snapshot.context.spool.transaction():
         snapshot.save(None, snapshot.checkpoint(), trouble=trouble)

@@ -24,7 +24,7 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     unit: Unit
     cwd: str = ""
     link: Root | None = None
-    """The root, if its paths begin with a prefix: mostly because a link leads there."""
+    """The root, if it has a prefix (see `Root`): mostly because it is the target of a link."""
 
     @property
     def below(self) -> str:
@@ -120,7 +120,7 @@ class Index:
         above = self._recent.get(directory)
         if above is None:
             above = self._recent[directory] = self._roots_above(directory)
-        # A folder that a link leads to can be opened only by the root that it is.
+        # A folder that is the target of a link is a root of its own. Only that root can open it.
         linked = [self._all_roots[number] for number in self._below.get(path, ())]
         return [(source, root, len(path)) for source, root in linked if root.prefix and not root.only] or above
 
@@ -134,10 +134,12 @@ class Index:
             numbers += self._below.get(directory[:cut], ())
             cut = directory.rfind("/", 0, cut)
         found = [self._all_roots[number] for number in sorted(numbers)]
-        # Below a link, only the root that it leads to can open a file; the one that has the link does not follow it.
+        # A file below the target of a link is opened by the root that the target is. The root that has the link does
+        # not follow it.
         linked = {source: root.path for source, root in found if root.prefix and not root.only}
         found = [(source, root) for source, root in found if len(root.path) >= len(linked.get(source, ""))]
-        # As in a scan, these have no files in directories. One is the home, and another is above most transcripts.
+        # As in a scan, a flat root has only the files directly in it. Such a root may be above most transcripts: one
+        # is the home.
         found = [(source, root) for source, root in found if not _is_flat(root) or _in_root(directory, root)]
         return [(source, root, len(root.path.rstrip("/")) + 1) for source, root in found]
 

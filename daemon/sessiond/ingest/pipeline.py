@@ -98,8 +98,8 @@ class StreamPipeline:
         """Begin a new generation that keeps the first `keep` bytes, and fold them again.
 
         Queued bytes of the old generation stay in the outbox: they were on the disk and exist nowhere else now.
-        `only_projection`: the file is unchanged, and only the projection differs. Then nothing is lost that did not fit
-        into the outbox, because the new generation has it.
+        `only_projection`: the file is unchanged, and only its projection differs. Then bytes that did not fit into the
+        outbox don't count as lost, because the new generation has them.
         """
         self._context.begin_work(keep)
         stream = self.stream
@@ -246,7 +246,7 @@ class StreamPipeline:
             catalog.fill_gap(self.stream.id, *step.gap_filled)
 
     def _mask_fold(self) -> None:
-        """Mask the texts in the fold before it is stored. Of a stream whose transcript is not kept, no prompt is."""
+        """Mask the texts in the fold before it is stored. A stream whose transcript is not kept keeps no prompt."""
         if self.stream.skipped is not None:
             self.stream.fold.prompt = None
         self._masking.fold(self.stream.fold)

@@ -1,4 +1,4 @@
-"""Files that vanish and come back, sessions that fall idle, and files that can't be read."""
+"""Notes files that vanish, come back or can't be read, and ends sessions that are idle."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from sessiond.errors import ReadError, Torn
-from sessiond.ingest.admission import Admission, admit, leave
+from sessiond.ingest.admission import Admission, admit, purge_if_excluded
 from sessiond.ingest.context import FileSnapshot, IngestContext, Outcome
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.presence import ask_again, note_back, note_gone
@@ -151,7 +151,8 @@ def _admit(snapshot: FileSnapshot, source: StreamSource) -> Admission:
     verdict = admit(snapshot, native_id, source.content, thread=source.thread)
     identity = session_id(source.location.source.tool, native_id, context.scope(source.location.source))
     stream = context.spool.catalog.find_stream(identity, source.name)
-    return Admission.EXCLUDED if stream is not None and leave(snapshot, stream, source.content) else verdict
+    excluded = stream is not None and purge_if_excluded(snapshot, stream, source.content)
+    return Admission.EXCLUDED if excluded else verdict
 
 
 def _capture(snapshot: FileSnapshot, source: StreamSource, so_far: Outcome) -> tuple[Outcome, int | None]:

@@ -156,10 +156,10 @@ class Transcripts(msgspec.Struct, frozen=True):
 
     identities: frozenset[UUID]
     prefixes: tuple[str, ...]
-    """How the native ids of others begin."""
+    """The beginnings of native ids, for transcripts whose path has no more of the id."""
 
     def has(self, identity: UUID, native_id: str) -> bool:
-        """Return whether a session has a transcript. One whose id begins like that of another one may have."""
+        """Return whether a session has a transcript, or may have one because its id begins with one of `prefixes`."""
         return identity in self.identities or native_id.startswith(self.prefixes)
 
 

@@ -94,12 +94,12 @@ class RecordBuilder:
         return True
 
     def _affected(self, member: _Member, built: BuiltRecord, added: Set[int] | None) -> Iterator[SessionState]:
-        """Iterate the relatives of a session whose records may be other ones, now that its own has changed.
+        """Iterate over the relatives whose records may have to change because the record of this session changed.
 
-        A copy's record depends on the original in two ways: the original may be its parent, and messages that both have
-        don't count. So a copy that is captured last changes no other record, and a new message only those that have it.
-        One that is captured late, as in the backlog, changes none that has an older original with the same messages.
-        Hundreds of forks of one session would be rebuilt for each line of one of them otherwise.
+        A copy's record depends on its original in two ways: the original may be its parent, and messages that both have
+        don't count. So a copy that is captured after its original changes no other record. A new message changes only
+        copies that have it too. And an original that is captured after its copies changes none that has an older
+        original with the same messages. Otherwise a line in one of hundreds of forks would rebuild the records of all.
         """
         if not member.relatives:
             return
@@ -171,7 +171,7 @@ class RecordBuilder:
     def _ancestors(self, member: _Member) -> tuple[uuid.UUID | None, list[list[int]]]:
         """Return the parent of a session, and the message keys of each session whose history it may have copied.
 
-        Those are the parent that it names, and older relatives. One that names the session as its parent is its copy.
+        Those are the parent that it names, and older relatives. A relative that names this session is a copy of it.
         """
         state = member.state
         relatives = {
@@ -184,8 +184,8 @@ class RecordBuilder:
             for identity, relative in relatives.items()
             if identity == named or (relative.age < age and relative.named != state.uuid)
         ]
-        # A parent that was found by age and turned out to be the copy is no relative with a smaller age any more. A
-        # parent that is not in the spool is kept.
+        # The parent so far is kept if it is not in the spool. One that is there is among the ancestors, unless it has
+        # turned out to be the copy.
         absent = state.parent if all(relative.uuid != state.parent for relative in member.relatives) else None
         oldest = min(ancestors, key=lambda identity: relatives[identity].age, default=absent)
         return named or oldest, [relatives[identity].keys for identity in ancestors]
@@ -235,9 +235,10 @@ class RecordBuilder:
 
 
 def _without_prompts(member: _Member, now_ms: int) -> tuple[_Member, bool]:
-    """Return a session without the stream of its prompts, and False, if it has a transcript.
+    """Return the session to build the record from, and whether the record is built from prompts alone.
 
-    Otherwise that stream is its main thread, and it has no relatives: prompts alone do not show a copy.
+    If there is a transcript, the stream of prompts is left out. Otherwise it is the main thread, and the session has no
+    relatives: prompts alone do not show a copy.
     """
     rest = [stream for stream in member.streams if stream.name != PROMPTS]
     prompts = [replace(stream, thread=True) for stream in member.streams if stream.name == PROMPTS]

@@ -126,7 +126,9 @@ class StreamCapture:
         kept = self._unchanged_prefix() if stream.folded and not only_grew else stream.folded
         if isinstance(content, FileBytes) and kept == stream.folded:
             known, extents = self._snapshot.known, self._snapshot.context.spool.catalog.extents(stream.id)
-            kept = content.at_seam(None if known is None else known.checkpoint, kept, extents, self._pipeline.mask)
+            kept = content.masked_prefix(
+                None if known is None else known.checkpoint, kept, extents, self._pipeline.mask
+            )
         if stream.remote_position is not None and stream.skipped is None:
             # Before anything is queued: the new bytes must follow those that the endpoint really holds.
             reconcile(self._snapshot.context, stream, content, self._snapshot.location.path)
@@ -200,8 +202,8 @@ class StreamCapture:
     def _add_stream(self) -> None:
         """Store a new stream, and its session if it is new too.
 
-        The endpoint has nothing of a new stream. So it is asked about one only if it is not known yet which endpoint
-        it is.
+        An endpoint that was identified has nothing of a new stream, so its position is known. Before that, the position
+        has to be asked for.
         """
         context, source, stream = self._snapshot.context, self._source, self._stream
         catalog, tool, native_id = context.spool.catalog, source.location.source, source.native_id or ""

@@ -19,9 +19,9 @@ from sessiond.spool.rows import UNSTORED, FileState, StreamState
 
 
 def stream_of_lines(context: IngestContext, source: StreamSource) -> tuple[StreamState | None, Checkpoint | None]:
-    """Return the stream of a file that had none so far, and the checkpoint of the file that it was read from.
+    """Return the stream for a file that has none yet, and the checkpoint of the file that the stream was read from.
 
-    The stream is None if another existing file has all of this one.
+    The stream is None if another existing file already has all bytes of this one.
     """
     content = cast(Lines, source.content)
     stream = open_stream(context, source)
@@ -83,7 +83,7 @@ def open_stream(context: IngestContext, source: StreamSource, suffix: str = "") 
 
 
 def _suffix_of(path: str) -> str:
-    """Return the end of the name of a stream that has to be another one than that of the same name."""
+    """Return a suffix that makes the name of a file's stream differ from that of another stream of the session."""
     return f"@{blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
 
 

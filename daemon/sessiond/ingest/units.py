@@ -1,6 +1,6 @@
-"""Opens a unit and iterates over its streams. There is no other way in which sessions are read from the tools' files.
+"""Opens a unit and iterates over its streams. Sessions are read from the tools' files through this module only.
 
-The capture, `redact scan --all`, `show` and the conformance suite use it, so all of them see the same streams.
+The capture, `redact scan --all`, `show` and the conformance suite use the module, so all of them see the same streams.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sessiond.errors import ReadError, Torn
 from sessiond.ingest.content import Content, Lines, Records
 from sessiond.ingest.context import PROMPTS, Location, ReadContext
 from sessiond.ingest.file_bytes import open_content
-from sessiond.ingest.files import STALE_MS, SessionList, database_stat, list_folder, read_file, with_further
+from sessiond.ingest.files import STALE_MS, SessionList, database_stat, list_folder, read_file, with_more_directories
 from sessiond.ingest.history_document import DocumentLines, open_history
 from sessiond.ingest.inner_paths import inner_path
 from sessiond.ingest.prompt_lines import Prompt, PromptLines, read_prompts, session_records
@@ -89,7 +89,7 @@ class OpenUnit(Protocol):
     """Bytes that had to be read however small the change: all of a document, a folder or a compressed file."""
 
     def streams(self, session: str | None = None) -> Iterator[StreamSource]:
-        """Iterate over its streams, or those of one session by its native id. Read each before asking for the next.
+        """Iterate over the streams, or those of one session, by its native id. Read each before asking for the next.
 
         Raises: ReadError, Torn in the middle of a rewrite, OSError.
         """
@@ -213,7 +213,7 @@ class _DocumentUnit:
         if self._descriptor is None:  # a file that stays empty must not stop the others
             files = {name: data for name, data in files.items() if data or not settled}
         try:
-            found = source.project(with_further(location, self._context.now_ms, source, files), location.unit)
+            found = source.project(with_more_directories(location, self._context.now_ms, source, files), location.unit)
             # All records are built first, so that a half-written document is noticed before anything is stored.
             streams = [(each, Records(each.records, self._context.digest)) for each in found]
         except DAMAGED as error:

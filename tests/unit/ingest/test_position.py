@@ -269,7 +269,7 @@ class BothSides(RuleBasedStateMachine):
         spool.position = here
 
     def read_again(self, file: bytes) -> None:
-        """Queue what is missing as far as the file still has it, as ingest/backlog.py does."""
+        """Queue what is missing as far as the file still has it, as ingest/catch_up.py does."""
         spool = self.spool
         if spool.remote is not None:
             self.reconcile(file)

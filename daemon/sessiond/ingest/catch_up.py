@@ -1,4 +1,4 @@
-"""Reads what is still missing in the outbox: transcripts that did not fit, and bytes that the endpoint has lost."""
+"""Queues bytes that are still missing in the outbox: those that did not fit, and those that the endpoint has lost."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def can_catch_up(context: IngestContext) -> bool:
 def catch_up(context: IngestContext, limit: int, stuck: set[int] | None = None, turn: Turn = ONCE) -> bool:
     """Read on in up to `limit` waiting streams; return whether it is worth going on at once.
 
-    `stuck` collects the streams that made no progress although the outbox had space. They are skipped while the caller
-    keeps the set, so that they don't delay the others. Stops early after `turn.slice` bytes.
+    Streams that made no progress although the outbox had space are added to `stuck`. As long as the caller passes the
+    same set, they are skipped, and don't delay other streams. Stops early after `turn.slice` bytes.
     """
     skipped, catalog, outbox = set[int]() if stuck is None else stuck, context.spool.catalog, context.spool.outbox
     with context.spool.reading():
@@ -93,8 +93,8 @@ def _catch_up_one(context: IngestContext, turn: Turn, number: int) -> Outcome:
 def _note_files_gone(context: IngestContext, turn: Turn, files: Iterable[FileState]) -> None:
     """Note that files are gone, before their stream is given up.
 
-    Otherwise one that comes back before the next scan would not be compared with the endpoint, and what the endpoint
-    lacks would stay lost although the file has it.
+    Otherwise a file that comes back before the next scan would not be compared with the endpoint, and bytes that only
+    the file has would stay lost.
     """
     for file in files:
         if not os.path.lexists(outer_path(file.path)[0]):
@@ -171,7 +171,7 @@ def _read_again(
         reconcile(context, stream, content, copy.path)
     budget = context.budget_of_lines
     capture = StreamPipeline(context, copy.source, stream, copy.path, now_ms, budget)
-    # A link to a file that its tool has cut before it deleted it: nothing was added, and what is left is all there is.
+    # The tool may have truncated its file before it deleted it. Then our link has no new bytes, and not all old ones.
     captured_only |= content.size < stream.folded
     behind = capture.requeue(content) if captured_only else capture.read_new(content)
     for steps in (capture.fill_gap(content), behind):
