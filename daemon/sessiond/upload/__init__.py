@@ -77,8 +77,8 @@ def upload(
         named = {session_of(item) for item in items}
         erased, expired = context.spool.outbox.refused_among(named)
     if erased:
-        # They came back into the queue: a machine id changed, or another endpoint was configured. No endpoint gets
-        # them, whichever said that they were erased.
+        # A new machine id or another endpoint queues all records again, those of erased sessions too. No endpoint gets
+        # an erased session, whichever one reported the erasure.
         with context.spool.transaction():
             for session in erased:
                 context.spool.outbox.park_all(session, REASON)
@@ -93,10 +93,10 @@ def upload(
 
 
 def _without_expired(context: UploadContext, items: list[Item], expired: dict[str, bool]) -> list[Item]:
-    """Return the items without bytes of sessions that the endpoint does not keep, unless a new revision is pushed.
+    """Return the items without those of sessions that the endpoint let go, and remove these from the outbox.
 
-    They were read from their files after the endpoint had said so, and leave the outbox again. `expired`: these
-    sessions, and whether each has a revision to push.
+    They were read from their files after the endpoint had let the session go. `expired` maps each such session to
+    whether it has a new revision to push: then its items stay.
     """
     refused = {session for session, due in expired.items() if not due}
     if refused:

@@ -87,14 +87,14 @@ def store_batch(context: UploadContext, batch: str, previous: str | msgspec.Unse
 
 
 def _check_history(context: UploadContext, batch: str | msgspec.UnsetType | None, *, returning: bool) -> None:
-    """Distrust the endpoint's copies if `batch`, which was stored there last, is none of this spool's batches.
+    """Distrust the endpoint's copies if `batch`, the last one that is stored there, was not pushed from this spool.
 
-    If it is one, the endpoint was restored from an older copy: what it has of a generation begins as what was pushed.
-    Otherwise a copy of this state pushed there, from which it or its backup was restored. It may have given the number
-    of a generation to other bytes, and to append to those would corrupt the stream at the endpoint.
+    If it was, the endpoint was restored from an older copy, and its bytes of a generation are the first that were
+    pushed. If it was not, another copy of this state directory has pushed there. That copy may have given a
+    generation's number to other bytes, and to append to them would corrupt the stream at the endpoint.
 
-    Two running copies find each other's batches again and again. The number of a generation is free for one of them
-    only, so the streams are not compared more than once a day: that reads all files.
+    Two running copies find each other's batches again and again. Comparing the streams reads all files, so it is done
+    once a day at most: a generation's number is free for one of the copies only.
 
     `returning`: another endpoint was used before, perhaps long ago. Then an unknown batch is no sign of a copy.
     """

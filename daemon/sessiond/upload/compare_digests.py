@@ -1,7 +1,7 @@
-"""Compares the digests of what the endpoint acknowledged with those that it states now. No byte of a stream is sent.
+"""Compares digests of acknowledged streams with the digests that the endpoint states now. No byte of a stream is sent.
 
-A digest shows that the endpoint stored what was pushed, also under equal numbers: it computes it from the bytes that it
-has. It may have done so when it stored them. Only the bytes show that its disk still has them.
+The endpoint computes a digest from the bytes that it stores, so an equal digest shows that it stored what was pushed.
+Only reading the bytes shows that its disk still has them (read_back.py).
 """
 
 from __future__ import annotations

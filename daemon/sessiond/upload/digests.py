@@ -1,7 +1,7 @@
 """The stream digests of a push: continued from what the endpoint acknowledged, stored once it acknowledges more.
 
-They are computed from the very bytes that are pushed, and not from the tool's file, which may be masked otherwise by
-now. Where one is not known, the append is pushed without it.
+They are computed from the bytes that are pushed, and not from the tool's file: the rules for masking may have changed.
+If the digest of a stream is not known, its append is pushed without one.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ def learn_forgotten(
     A push of such a session is answered `forgotten`. But a spool that was restored from a backup may have nothing to
     push of it, and would count it as safe. The same is true, in any spool, of a session that the endpoint let go.
 
-    What this machine had erased there is listed too. If it is not, the endpoint was restored from an older copy, and
-    has to erase it once more. If it has stored more since, it takes a position from before the restore for its own.
-    So the list is read from its beginning once a day.
+    The list also has the sessions that this machine had erased there. If one is missing, the endpoint was restored from
+    an older copy, and has to erase the session once more. If the list has grown since then, the endpoint accepts a
+    position from before the restore. So the list is read from its beginning once a day.
 
     Raises: EndpointError.
     """

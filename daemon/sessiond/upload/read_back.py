@@ -1,8 +1,8 @@
-"""Compares what is called safe with what the endpoint has, a part each day: by digests, and by reading its bytes.
+"""Compares streams that count as safe with the endpoint's copies, a part each day: by digest, or by reading the bytes.
 
-A list of lengths does not show that bytes are still what they were. The digest of a stream shows what the endpoint
-stored, and costs it a fraction of sending the bytes. It does not show what its disk has made of them since, nor that
-the endpoint is honest. So each round reads a part of the streams as well, and all of those whose digest is not known.
+Equal lengths don't show that bytes are equal. Equal digests show that the endpoint stored what was pushed, and cost it
+a fraction of sending the bytes. They show neither that its disk still has these bytes, nor that the endpoint is honest.
+So each round also reads the bytes of some streams, and those of every stream whose digest is not known.
 """
 
 from __future__ import annotations
@@ -240,10 +240,10 @@ def _learn(spool: Spool, part: _Part, read: StreamDigest) -> None:
 
 
 def distrust(spool: Spool, claim: Claim) -> None:
-    """Store that the endpoint has other bytes of a stream, so that the next read of its file pushes it again.
+    """Store that the endpoint's bytes of a stream differ, so that the next read of the tool's file pushes it again.
 
-    The endpoint's digest is not asked for: it may be stored there beside bytes that it does not fit any more. Without
-    one, whatever the file has is different. If the file is gone, the bytes are compared once more.
+    The endpoint is not asked for its digest, which it may have computed before its bytes changed. The position is
+    stored without a digest, so no file equals it. If the file is gone, the bytes are compared once more.
     """
     assert claim.stream is not None
     position = wire.RemotePosition(

@@ -20,7 +20,7 @@ class Outcome(Enum):
 
     PARKED = auto()
     HEALED = auto()
-    """The endpoint has another position. The next read of the file reconciles the two. It may be asked for first."""
+    """The endpoint has another position, and may be asked for it. The next read of the file reconciles the two."""
     FULL = auto()
     """The endpoint's quota is used up: the item stays in the outbox."""
     POSTPONED = auto()
@@ -28,7 +28,7 @@ class Outcome(Enum):
     FORGOTTEN = auto()
     """The user erased the session at the endpoint: nothing more of it is pushed, and the capture erases it here."""
     EXPIRED = auto()
-    """The endpoint keeps sessions for some days only: nothing more of it is pushed before it changes."""
+    """The endpoint let the session go because of its age: nothing more of it is pushed before it changes."""
     BEHIND = auto()
     """An earlier item of the same stream failed: the item stays in the outbox."""
 
@@ -58,9 +58,10 @@ def settle(
             stored = result.problem is None and context.spool.outbox.acknowledge(item)
             if not (stored or context.spool.outbox.has(item)):
                 continue  # its session was purged while the push was under way
-            healed += _forget_positions(context, item, result.ahead) + (stored and _revive(context, item, expired))
+            healed += _forget_positions_ahead(context, item, result.ahead)
+            healed += stored and _revive(context, item, expired)
             if result.problem is not None:
-                outcomes[_solve(context, item, result.problem, broken)] += 1
+                outcomes[_handle_problem(context, item, result.problem, broken)] += 1
             elif isinstance(item, SessionState):
                 sessions += 1
             else:
@@ -111,7 +112,7 @@ def park(context: UploadContext, item: Item, reason: str) -> None:
         context.spool.outbox.park_segment(item, reason)
 
 
-def _forget_positions(context: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
+def _forget_positions_ahead(context: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
     """Forget the endpoint's position in streams that are longer there than in the spool; return their number.
 
     The spool was restored from a backup. The position is asked for again before anything else of the stream is sent.
@@ -175,22 +176,22 @@ def _revive(context: UploadContext, item: Item, expired: dict[str, bool] | None)
     return True
 
 
-def _solve(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
+def _handle_problem(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
     """Handle a problem. `broken` holds the streams with an earlier failed item of this push."""
     if problem.type == FORGOTTEN:
         return _forget(context, item)
     if problem.type == EXPIRED:
         return _expire(context, item)
-    return _solve_item(context, item, problem, broken)
+    return _handle_item_problem(context, item, problem, broken)
 
 
-def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
+def _handle_item_problem(context: UploadContext, item: Item, problem: wire.Problem, broken: set[int]) -> Outcome:
     """Handle a problem with one item, and not with its session as a whole."""
     if isinstance(item, SessionState):
-        return _solve_session(context, item, problem)
+        return _handle_record_problem(context, item, problem)
     if item.stream_id in broken:
-        # Segments of a stream are stored in order, so this one failed because an earlier one did. Judging it by its
-        # own problem could park bytes that the endpoint takes once the earlier ones are stored.
+        # Segments of a stream are stored in order, so this segment failed because an earlier one did. If it were
+        # parked for its own problem, bytes would be parked that the endpoint accepts after the earlier ones.
         return Outcome.BEHIND
     broken.add(item.stream_id)
     if problem.type in _KEPT:
@@ -216,9 +217,9 @@ def _solve_item(context: UploadContext, item: Item, problem: wire.Problem, broke
 def _follow(context: UploadContext, item: Segment, problem: wire.Problem) -> None:
     """Ask for the endpoint's position in a stream; if the next push is refused too, store what that answer states.
 
-    A single answer is not believed. It may be faulty, and if the tool has cut or deleted its file meanwhile, bytes
-    would be given up for it. But an endpoint that refuses pushes by another position than it reports must not keep us
-    asking.
+    A single answer is not believed: it may be faulty, and would make us give up bytes whose file the tool has truncated
+    or deleted meanwhile. But if the endpoint reports one position and refuses pushes because of another, asking again
+    would never end.
     """
     if item.stream_id in context.disputed:
         context.disputed.remove(item.stream_id)
@@ -239,7 +240,7 @@ def _position(item: Segment, problem: wire.Problem) -> wire.RemotePosition:
     )
 
 
-def _solve_session(context: UploadContext, item: SessionState, problem: wire.Problem) -> Outcome:
+def _handle_record_problem(context: UploadContext, item: SessionState, problem: wire.Problem) -> Outcome:
     if problem.type in _KEPT:
         return _KEPT[problem.type]
     if (problem.revision or 0) > max(item.revision + wire.STEP, wire.FREE_REVISION):
