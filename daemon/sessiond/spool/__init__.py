@@ -75,7 +75,7 @@ class Spool:
         self.stats = Stats(self.connection)
         self.safety = Safety(self.connection)
         if not readonly:
-            # Threads share these, so they are created while there is only one.
+            # Threads share these objects, so they are created before the threads start.
             _ = self.catalog, self.outbox, self.archived, self.forgotten
 
     @cached_property
@@ -214,9 +214,9 @@ class Spool:
             group.close()
 
     def resume_group(self) -> None:
-        """Begin another commit of a group that was ended early: what is short shares it with what took long.
+        """Begin another commit of a group that was ended early, for the result of the long work and for small files.
 
-        The caller has done the long work and only stores its result now. Without such a group nothing happens.
+        The caller has done the long work, and only stores the result now. Without such a group nothing happens.
         """
         ended = self._ended
         if ended is not None and self._depth == 0:

@@ -35,13 +35,13 @@ class ArchiveCounts(FrozenRecord):
     bytes: int = 0
     pending_bytes: int = 0
     only_bytes: int = 0
-    """Bytes of its sessions that no tool has a file of any more; 0 once all are copied."""
+    """Bytes of archived sessions whose tools have deleted the files; 0 once all are copied."""
     only_pending_bytes: int = 0
-    """How many of these are still to be copied."""
+    """How many of these bytes are still to be copied."""
     refused: int = 0
     """Pending sessions that the endpoint rejects."""
     reason: str | None = None
-    """Why it rejects one of them."""
+    """Why the endpoint rejects one of them."""
     problem: str | None = None
     """Why the archive as a whole can't be read."""
     files: str | None = None

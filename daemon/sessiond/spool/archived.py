@@ -79,9 +79,9 @@ class Archived:
     def mark_copied(self, each: ArchivedSession, archive: str, streams: Iterable[CopiedStream]) -> None:
         """Store that the endpoint has everything that the archive has of a session; the digests were compared.
 
-        `archive` is the archive's id as an endpoint. What it acknowledged of the current generation of a stream and
-        still holds counts as acknowledged by the endpoint. It may hold less than it acknowledged, if it was restored
-        from an older copy: the rest is not called safe.
+        `archive` is the archive's id as an endpoint. Bytes of a stream's current generation that the archive has
+        acknowledged, and still holds, count as acknowledged by the endpoint. An archive that was restored from an older
+        copy may hold less than it acknowledged: the rest is not called safe.
         """
         session = str(each.session)
         self._db.execute("UPDATE archived SET copied = 1 WHERE session = ? AND machine = ?", (session, each.machine_id))

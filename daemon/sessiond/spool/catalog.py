@@ -178,8 +178,9 @@ class Catalog(Streams, Files, PrivacyOps):
         # The archive is listed again for the new endpoint: it may hold more now, or be the endpoint itself.
         self._db.execute("DELETE FROM archived")
         self._db.execute("DELETE FROM meta WHERE key IN (?, ?)", (ARCHIVE_LISTED, ARCHIVE_PROBLEM))
-        # It may have erased sessions: another one has them, or a backup brought them back. What only an endpoint says
-        # was erased is ordered at no other one: it must not be able to destroy what those have.
+        # `new` may have sessions that `old` erased: its own copies, or those in its backup. So their erasure is ordered
+        # again. An erasure that only an endpoint reported is not ordered at another one: an endpoint must not be able
+        # to destroy what others have.
         self._db.execute(
             "UPDATE forgotten SET archive_ms = NULL, acknowledged_ms = iif(learned AND ?, acknowledged_ms, NULL)",
             (old != new,),

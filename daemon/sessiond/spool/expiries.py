@@ -1,8 +1,8 @@
 """Sessions that the endpoint let go, because its owner keeps sessions for some days only.
 
-They are neither safe nor lost. Nothing of such a session is pushed again before it changes. Its next revision is
-pushed, and the endpoint decides whether it is kept again. Then the endpoint is asked what it has of its streams, which
-is nothing, so everything that can still be read is pushed.
+Such a session is neither safe nor lost. Nothing of it is pushed before it changes. Then its next revision is pushed,
+and the endpoint decides whether to keep the session again. If it does, its positions in the session's streams are asked
+for. They are 0, so all bytes that can still be read are pushed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Expiries(DeadLetters):
     def expire(self, session: str, now_ms: int, revision: int = 0) -> None:
         """Store that the endpoint let a session go, and push nothing of it before it changes.
 
-        `revision`: that of the record to which the endpoint said so, which need not be pushed again. Queued bytes that
-        are in the tool's file are removed from the outbox. Others are parked: an endpoint's word destroys nothing that
-        only this machine has.
+        `revision` is the revision of the record that the endpoint refused; it need not be pushed again. Queued bytes
+        that are in the tool's file are removed from the outbox. Others are parked: the endpoint must not be able to
+        destroy bytes that only this machine has.
         """
         self._db.execute(
             "UPDATE session SET expired_ms = coalesce(expired_ms, ?), pushed = max(pushed, ?) WHERE uuid = ?",
@@ -61,7 +61,7 @@ class Expiries(DeadLetters):
     def revive(self, session: str, *, record: bool) -> None:
         """Store that the endpoint keeps a session again: it has stored its record, or else bytes of it.
 
-        Then it is asked what it has of the streams. What it lacks is read from the tool's files.
+        Its positions in the session's streams are asked for, and what it lacks is read from the tool's files.
         """
         self._db.execute(
             "UPDATE session SET expired_ms = NULL, pushed = iif(?, pushed, 0) WHERE uuid = ?", (record, session)
@@ -83,7 +83,7 @@ class Expiries(DeadLetters):
     def discard_expired(self, session: int) -> int:
         """Remove what is parked of a session that the endpoint let go, as the user asked; return how many items.
 
-        The endpoint has nothing behind which a placeholder could go.
+        No placeholders are pushed instead: the endpoint has no bytes of the streams that they could follow.
         """
         if self._db.execute("SELECT 1 FROM session WHERE id = ? AND expired_ms > 0", (session,)).fetchone() is None:
             return 0

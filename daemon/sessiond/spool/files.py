@@ -82,7 +82,8 @@ class Files:
         """Mark all documents, folders and databases of some tools to be read again; return how many there are.
 
         The marks of a database's sessions are emptied instead of removed: a session that is missing at the next listing
-        still counts as known. They are set one by one, so a kill in the middle repeats only what was not read yet.
+        still counts as known. Each mark is set again once its session was read, so a kill in between repeats no more
+        than the other sessions.
         """
         count = 0
         for tool in tools:

@@ -48,9 +48,9 @@ class Erasures(FrozenRecord):
     learned: int = 0
     """Sessions that were erased at the endpoint, but not from this machine, in the last days."""
     kept: int = 0
-    """Those of them of which something is kept that only this machine has."""
+    """Those of the `learned` sessions of which this machine keeps the only copy of some bytes."""
     kept_until_ms: int | None = None
-    """When the first of them is erased here too."""
+    """When the first of the `learned` sessions is erased here too."""
     excluded: int = 0
     """Sessions of excluded projects that the endpoint still has."""
     excluded_bytes: int = 0
@@ -75,10 +75,10 @@ class Forgotten:
         )
 
     def learn(self, session: str, now_ms: int) -> None:
-        """Store that the endpoint says that it has erased a session: another machine of the user may have asked for it.
+        """Store that the endpoint reports a session as erased: another machine of the user may have asked for that.
 
-        Nothing more of it is captured or pushed. What only this machine has of it is kept for KEPT_MS: an endpoint
-        that is at fault must not be able to destroy it.
+        Nothing more of the session is captured or pushed. Bytes that only this machine has are kept for KEPT_MS: a
+        faulty endpoint must not be able to destroy them.
         """
         self._db.execute(
             "INSERT INTO forgotten (session, everywhere, ordered_ms, acknowledged_ms, learned, kept_until_ms)"
@@ -94,7 +94,7 @@ class Forgotten:
     def release(self, session: str) -> bool:
         """Remove the tombstone of a session that was erased at the endpoint only; return whether it had one.
 
-        The user wants it to be captured and pushed again. The endpoint is asked what it has of its streams.
+        The user wants the session captured and pushed again. The endpoint's positions in its streams are asked for.
         """
         removed = self._db.execute(
             "DELETE FROM forgotten WHERE session = ? AND kept_until_ms IS NOT NULL", (session,)

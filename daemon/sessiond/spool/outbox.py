@@ -85,7 +85,7 @@ class Outbox(Expiries):
             self._count(stream, 1, 0)
 
     def fill(self, stream: int, generation: int, start: int, end: int, now_ms: int) -> None:
-        """Queue placeholder records for missing bytes, of the same length, so that what follows keeps its offset."""
+        """Queue placeholder records of the same length for missing bytes, so that later bytes keep their offsets."""
         while start < end:
             length = min(end - start, FILLER)
             text = b'{"type":"sessiond","lost_bytes":%d}' % length
@@ -138,7 +138,7 @@ class Outbox(Expiries):
         """Return segments of at most `size` bytes (at least one): newest streams first, each in its own order.
 
         `since_ms`: only of streams whose file changed at or after that time. Streams that changed since `live_ms` take
-        turns; otherwise one that grows faster than it is pushed would be first each time.
+        turns; otherwise a stream that grows faster than it is pushed would always be first.
 
         A stream stops at the generation of a parked segment, since nothing can be appended behind a gap.
         """
@@ -150,7 +150,7 @@ class Outbox(Expiries):
         ).fetchall()
         if live_ms is not None:
             streams.sort(key=lambda row: (row[1] < live_ms, self._turns.get(row[0], 0) if row[1] >= live_ms else 0))
-            # A stream with no more segments is forgotten; when it has new ones, it is first.
+            # The turn of a stream without segments is forgotten. Once it has new segments, it is first.
             self._turns = {stream: self._turns[stream] for stream, _ in streams if stream in self._turns}
         total = 0
         for stream, _ in streams:
@@ -190,8 +190,8 @@ class Outbox(Expiries):
     def has(self, item: SessionState | Segment) -> bool:
         """Return whether a pushed item is still in the spool: its session may have been purged meanwhile.
 
-        Then SQLite may have given the numbers of the session and its streams to others, and an answer about the item
-        would be applied to these. Numbers of segments are never used again.
+        After a purge SQLite may give the row numbers of the session and its streams to others, and the answer would be
+        applied to these. Row numbers of segments are never used again.
         """
         if isinstance(item, SessionState):
             query, values = "SELECT 1 FROM session WHERE id = ? AND uuid = ?", (item.id, str(item.uuid))

@@ -107,7 +107,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BuiltRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A session's record as it was built from the folds of its streams, masked, with what is stored beside it."""
+    """A session's record, built from the folds of its streams and masked, with the other columns of its row."""
 
     record: Session
     parent: UUID | None

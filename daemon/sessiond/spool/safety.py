@@ -82,7 +82,7 @@ _STATE_IF_EXPIRED = (
     f"CASE WHEN {_PARKED} THEN {State.PARKED:d} WHEN waiting > 0 OR queued != folded THEN {State.WAITING:d}"
     f" ELSE {State.EXPIRED:d} END"
 )
-"""The state of a stream whose session the endpoint let go: it has no byte of it, and what is queued is still tried."""
+"""The state of a stream whose session the endpoint let go: it has no byte of the stream, but queued ones are pushed."""
 _RECORD_STATE = (
     f"CASE WHEN session.parked IS NOT NULL THEN {State.PARKED:d} WHEN revision > pushed THEN {State.WAITING:d}"
     f" WHEN dropped = revision THEN {State.DROPPED:d} ELSE {State.SAFE:d} END"
@@ -144,7 +144,7 @@ class Counts(FrozenRecord):
     unsent_bytes: int = 0
     """Transcript bytes of waiting and archived sessions that are still to be pushed."""
     archived_bytes: int = 0
-    """Those of them that are copied from the archive, because the tool deleted its files."""
+    """Those of `unsent_bytes` that are copied from the archive, because the tool deleted its files."""
     lost_bytes: int = 0
 
     @property

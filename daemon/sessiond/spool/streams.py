@@ -132,10 +132,10 @@ class Streams(Folds):
         return [StreamLength(name=row[0], generation=row[1], length=row[2]) for row in rows]
 
     def save_stream(self, stream: StreamState) -> None:
-        """Store what the capture changes.
+        """Store the fields of a stream that the capture changes.
 
-        Not `acked`, `known`, `gap` and `remote_position`: the uploader may have changed them meanwhile. They have
-        methods of their own below, which are called in the transaction that read what they are based on.
+        Those are not `acked`, `known`, `gap` and `remote_position`: the uploader may have changed these meanwhile. Each
+        has a method of its own below, which is called in the transaction that read the values it depends on.
         """
         self._db.execute(
             "UPDATE stream SET generation = ?, folded = ?, queued = ?, rank = max(rank, ?), damaged = ?, unknown = ?,"
@@ -167,9 +167,9 @@ class Streams(Folds):
         )
 
     def set_remote_position(self, stream: int, held: RemotePosition | None) -> None:
-        """Store what the endpoint says it holds of a stream; the next read reconciles it. None: it is reconciled.
+        """Store the endpoint's position in a stream, which the next read reconciles. None: it has been reconciled.
 
-        If it is exactly what this endpoint acknowledged, and everything that was captured, nothing is to reconcile.
+        There is nothing to reconcile if the position equals what the endpoint acknowledged and what was captured.
         """
         if held is None:
             self._db.execute(
@@ -239,17 +239,18 @@ class Streams(Folds):
         self._db.execute("UPDATE stream SET unproven = 1, unconfirmed = ? WHERE id = ?", (length, stream))
 
     def add_lost(self, stream: int, generation: int, start: int, end: int) -> None:
-        """Add to the bytes of a generation for which the endpoint gets a placeholder: neither file nor outbox has them.
+        """Count bytes of a generation as lost: neither file nor outbox has them, so the endpoint gets a placeholder.
 
-        An endpoint that was used before has those of them that it acknowledged.
+        For an endpoint that was used before, only those count that it did not acknowledge.
         """
         self._db.execute("UPDATE stream SET lost = lost + ? WHERE id = ?", (end - start, stream))
         self._add_lost_elsewhere(stream, generation, start, end)
 
     def leave_generation(self, stream: int, generation: int, lost: Sequence[tuple[int, int]]) -> None:
-        """Add the bytes (start, end) of a generation that were lost because the tool rewrote its file.
+        """Count the ranges (start, end) of a generation as lost because the tool rewrote its file.
 
-        No file can bring them back. An endpoint that was used before has those of them that it acknowledged.
+        No file can bring them back. For an endpoint that was used before, only those bytes count that it did not
+        acknowledge.
         """
         count = sum(end - start for start, end in lost)
         self._db.execute(
