@@ -1,7 +1,7 @@
-"""Decodes the items of an answer one by one, so that a wrong item affects no other.
+"""Decodes the items of an answer one by one, so that an item that can't be decoded affects no other.
 
-If the answer were decoded as a whole, one number out of bounds in one session would make it unusable each time, and
-the machine could never push anything again.
+If the answer were decoded as a whole, one number out of bounds in one session would make every answer unusable, and the
+machine could never push anything again.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ MOST_ALLOWANCE = 256
 
 
 class PushSize:
-    """The largest push that one endpoint accepts, as far as its answers show it. The unit is the caller's.
+    """The size of the largest push that an endpoint accepts, estimated from its answers. The caller chooses the unit.
 
-    An endpoint may refuse a push as a whole because of its size, because of one item in it, or because it refuses
-    everything. Which of them it is only shows once the push is over, so a push is judged as a whole (`end`).
+    An endpoint may refuse a push because of its size, because of one item in it, or because it refuses everything. The
+    answers to all parts of a push together show which reason it was, so `end` evaluates them.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class PushSize:
 
     @property
     def hopeless(self) -> bool:
-        """Whether to stop a push of which so many items were refused, each alone, and nothing was accepted.
+        """Whether to stop a push: enough items were refused, each alone, and none was accepted.
 
-        The endpoint refuses everything, so trying each item of each batch would only load it. The number varies from
-        push to push: now and then all are tried, since the first ones may be what it objects to.
+        The endpoint seems to refuse everything, and trying each item would only load it. How many are enough varies
+        from push to push. Now and then all items are tried, because it may object to the first ones only.
         """
         turn = self._fruitless % MOST_ALLOWANCE.bit_length()
         return not self._accepted and self._alone >= (1 << turn if self._fruitless else FIRST_ALLOWANCE)
@@ -63,7 +63,7 @@ class PushSize:
         if size > self._accepted:
             self._refused = min(self._refused or size, size)
         elif alone:
-            self._refused = 0  # larger parts are accepted, so it was this item that the others were refused for
+            self._refused = 0  # larger parts are accepted, so parts were refused because of this item
 
     def end(self) -> None:
         """Learn from a push that is over."""

@@ -262,8 +262,8 @@ class ChangesAnswer(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[StoredSession]
     next: str
     more: bool
-    forgotten: list[ForgottenSession] = []  # those that were erased after `since`
-    expired: list[ExpiredSession] = []  # those that were let go after `since`, because they were too old
+    forgotten: list[ForgottenSession] = []  # the sessions that were erased after `since`
+    expired: list[ExpiredSession] = []  # the sessions that were let go after `since` because of their age
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):

@@ -274,9 +274,9 @@ class Connections:
     def drop(self) -> bool:
         """Drop one connection and return True; return False if all of them are being answered.
 
-        Connections without an accepted token go first. Among these, those of the address that has the most of them,
-        so that a client with a thousand half-sent requests displaces only its own. Among these, one whose headers are
-        not complete, and then the oldest.
+        Connections without an accepted token go first. Of these, one of the address with the most of them is dropped,
+        so a client with a thousand half-sent requests displaces only its own. Connections with incomplete headers come
+        before others of that address, and older ones before newer ones.
         """
         idle = [each for each in self._open if each.phase is not Phase.WORKING]
         if not idle:

@@ -31,7 +31,7 @@ class Database(Protocol):
     """A connection in a transaction."""
 
     for_update: str
-    """The end of a SELECT whose rows this transaction changes later, so that no other one changes them before it."""
+    """The clause at the end of a SELECT that locks its rows until the transaction ends; "" if no lock is needed."""
 
     def execute(self, sql: str, parameters: Any = ..., /) -> Rows:
         """Run a statement."""

@@ -145,7 +145,7 @@ class _Decider:
                 raise ItemError("invalid", "device_id differs from the header Sessiond-Device")
             client = [(stream.name, stream.generation, stream.length) for stream in item.streams]
         else:
-            # It does not say how long its generation is at the source, so only later generations are `ahead` of it.
+            # The line does not have the length of the generation at the source, so only later ones are `ahead` of it.
             client = [(item.stream, item.generation, sys.maxsize)]
         if not self._claim(line.machine):
             return machine_taken(self._user, line.machine)

@@ -1,8 +1,8 @@
 """Removes sessions that were last active longer ago than their user or tenant keeps sessions (`keep_days`).
 
-A session that was let go is no erased one: it has no tombstone, and is stored again once it is resumed (keep_rule.py).
-Its row in `expired` says that the endpoint had it, up to which revision, and when it was let go. A session that has
-streams and no record is kept, because the endpoint does not know when it was active.
+A session that was let go differs from an erased one: it has no tombstone, and is stored again once it is resumed
+(keep_rule.py). Its row in `expired` has the last revision that the endpoint had, and the time at which it was let go. A
+session with streams but without a record is kept, because the endpoint does not know when it was active.
 """
 
 from __future__ import annotations

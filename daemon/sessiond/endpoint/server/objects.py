@@ -1,9 +1,9 @@
-"""The table of objects. It decides which objects exist: whatever else is in the object store is left over.
+"""The table of objects. It decides which objects exist: an object of the store that has no row is left over.
 
-An object is PENDING from before it is written until its chunks refer to it in the transaction that makes it LIVE. To
+A row is PENDING before its object is written. A transaction stores the references to the object and makes it LIVE. To
 delete an object, a transaction first makes it DEAD, or ABANDONED if it was PENDING. Each of these transactions checks
-the state before. So an object that a transaction may still refer to is never deleted, however long that takes and
-whatever the clocks show. An ABANDONED object may still arrive in the object store, so it is DEAD only after its lease.
+the state first. So an object that a transaction may still refer to is never deleted, however long that takes and
+whatever the clocks show. An ABANDONED object may still arrive in the object store, so it becomes DEAD only then.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A store in PostgreSQL, which several processes may serve at the same time.
 
-A transaction of pushes locks the machines and devices that it names, in one order, so that two processes can't decide
-about the same session at the same time or wait for each other. An erasure locks the user, which excludes all pushes of
-the user. All locks end with the transaction, however it ends.
+A transaction of pushes locks the machines and devices that it names, so two processes never decide about the same
+session at the same time. It locks them in one order, so two processes never wait for each other. An erasure locks the
+user, which excludes all pushes of the user. All locks end with the transaction, however it ends.
 """
 
 from __future__ import annotations

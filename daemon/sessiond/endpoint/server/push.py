@@ -1,8 +1,8 @@
 """A push on its way to the store: its lines are decoded, and then decided together with those of other pushes.
 
 While pushes are written, all other devices wait. So lines are decoded and verified before the write transaction
-(push_lines.py), and those appends of bulk pushes that may be duplicates are compared with the stored bytes before it.
-Digests of whole streams are computed after it (digester.py). The time of the lines inside it is limited.
+(push_lines.py). Appends of bulk pushes that may be duplicates are also compared with the stored bytes before it.
+Digests of whole streams are computed after it (digester.py). The CPU time of the lines inside it is limited.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PushOutcome(msgspec.Struct, frozen=True):
 
 
 class PushRequest:
-    """One push. `prepare` it, or give it `read`, which returns its lines; then store it with `apply`."""
+    """One push. Call `prepare` with its lines, or pass a function `read` that returns them; then call `apply`."""
 
     def __init__(
         self, store: Store, limits: Limits, sender: Sender, read: Callable[[], list[bytes]] | None = None
@@ -75,7 +75,7 @@ class PushRequest:
         self.store, self.limits, self.sender = store, limits, sender
         self.decoded = DecodedPush(sender, [])
         self.names = 0
-        """The streams that its lines name, which is what storing it costs."""
+        """Number of streams that the lines name: a measure of what storing the push costs."""
         self._read = read
 
     def prepare(self, lines: list[bytes]) -> None:

@@ -89,7 +89,7 @@ def connect(directory: str) -> SqliteDatabase:
     try:
         if found.st_nlink > 1:
             # SQLite derives the name of the write-ahead log from the path. Two processes that use different names
-            # would each have their own log, and each would lose what the other one commits.
+            # would each have a log of their own, and each would lose the other's commits.
             raise StateError(
                 f"the store {path} has {found.st_nlink} names (hard links)",
                 hint="remove the other names; to copy the store, use sqlite3 and .backup",

@@ -1,7 +1,7 @@
 """Bearer tokens: 256 random bits, shown once and stored as a hash.
 
 A token belongs to a user and gives no access to other users' data. It is bound to the first device that pushes with
-it, until `rebind` releases it. Then another device may push with it, but none that it was released from.
+it, until `rebind` releases it. Then another device may push with it, but no device from which it was released.
 """
 
 from __future__ import annotations

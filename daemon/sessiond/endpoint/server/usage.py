@@ -4,8 +4,8 @@ It counts what a user can compare with the files of the tools: transcripts befor
 not depend on how well a store compresses, or when. Each row also counts a little, so that rows without bytes can't fill
 the disk: see `recount`.
 
-Several processes may serve one PostgreSQL. Each transaction compares the quota with the sum that others have committed,
-so that they can exceed a quota by what they store at the same moment. The sum itself is exact.
+Several processes may serve one PostgreSQL. Each transaction compares the quota with the committed sum, so transactions
+at the same moment can exceed the quota by the bytes that they store. The sum itself is exact.
 """
 
 from __future__ import annotations
