@@ -1,8 +1,8 @@
 """Marks of restored sessions: which messages of a session were written on another machine.
 
-`sessiond restore` writes a mark before it creates any file. The daemon then counts only messages that are not in it,
-and captures a restored session only once it has a message of its own: the endpoint that it came from has all else
-already. Another endpoint gets it at once. The marks outlive the spool.
+`sessiond restore` writes a mark before it creates any file. The daemon then counts only messages that the mark lacks.
+It captures a restored session only once the session has a message of its own: the endpoint from which it was restored
+has all others already. Another endpoint gets the session at once. The marks outlive the spool.
 """
 
 from __future__ import annotations

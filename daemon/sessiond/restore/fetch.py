@@ -48,9 +48,9 @@ class Sessions(Protocol):
 
 
 class Archive:
-    """Sessions at an endpoint. Streams are copied into an unnamed file, so that they need no memory and leave no rest.
+    """Sessions at an endpoint. Streams are copied into an unnamed file, which takes no memory and vanishes when closed.
 
-    It is one file for all of them: a fork may have hundreds of parents, and a process may open few files (ulimit -n).
+    All streams share one file: a fork may have hundreds of parents, and a process may open few files (ulimit -n).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Archive:
     ) -> None:
         """`scratch` is the directory of the unnamed file. `notify` is called if the endpoint does not answer.
 
-        `local` open what this machine has: its built-in archive and its spool, which may have a session that the
+        `local` are functions that open this machine's built-in archive and its spool, which may have a session that the
         endpoint does not have yet. They are used in turn if the endpoint does not answer or does not know the session,
         or if there is no `client`.
         """
@@ -89,7 +89,7 @@ class Archive:
             except EndpointError as error:
                 if after is not None or not self._turn_to_local():
                     raise
-                # What this machine has may be older than what another one has pushed.
+                # This machine's sessions may be older than those that other machines have pushed.
                 self._notify(f"{error}; reading what this machine has instead")
                 continue
             yield from answer.sessions

@@ -198,10 +198,10 @@ def _append(staged: Staged, *, again: bool) -> None:
 
 
 def _take_back(staged: Staged) -> None:
-    """Remove what an append that failed has written, such as a part of a line on a full disk.
+    """Remove the bytes that a failed append has written, such as a part of a line on a full disk.
 
-    The temporary file goes only after a complete append. If the bytes after the offset are not those of this append,
-    the tool has written some of them, and they stay.
+    They are compared with the temporary file, which is removed only after a complete append. If they differ, the tool
+    has written some of them, and all stay.
     """
     with suppress(FileNotFoundError), open(staged.temporary, "rb") as rest, open(staged.path, "r+b") as file:
         if file.seek(0, os.SEEK_END) <= staged.offset:

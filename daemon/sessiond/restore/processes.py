@@ -19,8 +19,8 @@ class _Process(msgspec.Struct, frozen=True):
 def running_programs(names: Iterable[str], base: str) -> list[str]:
     """Return which of these programs have a running process that may use the directory `base`.
 
-    A program is known by its executable, or by the script of an interpreter. One that runs with another home directory,
-    and for which no variable names a directory that has `base` in it, uses other files.
+    A program is known by its executable, or by the script of an interpreter. A process does not use `base` if neither
+    its working directory nor a directory that one of its variables names contains `base`.
     """
     wanted = set(names)
     if not wanted:

@@ -1,4 +1,4 @@
-"""Transcripts as items: what `show`, exports and search loop over. Nothing here knows a tool.
+"""Transcripts as items, for `show`, exports and search. Nothing here depends on a tool.
 
 items.py          the items of a stream, each with the position of its record
 spilled.py        keeps many items outside of memory
@@ -8,7 +8,7 @@ labels.py         short labels of an item, for every rendering
 text.py           a conversation for a terminal or a pipe
 markdown.py       a conversation as Markdown
 page.py           a conversation as one HTML file
-atif.py           a session as a trajectory in ATIF, of the parts in trajectory.py; steps.py keeps its steps
+atif.py           a session as a trajectory in ATIF, made of the parts in trajectory.py; steps.py keeps its steps
 """
 
 from __future__ import annotations

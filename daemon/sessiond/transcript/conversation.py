@@ -47,7 +47,10 @@ def converse(threads: Sequence[Thread]) -> Iterator[Step]:
 
 
 def distinct(threads: Sequence[Thread]) -> Iterator[Thread]:
-    """Iterate the threads; those of the main thread without what an earlier one of them has by the same key or call."""
+    """Iterate over the threads. Of several main threads, a later one lacks the items that an earlier one has too.
+
+    Items are the same if they have the same call, or messages of the same key.
+    """
     ordered = sorted(threads, key=_begun)
     several = sum(thread.main and bool(thread.items) for thread in ordered) > 1
     seen: set[int] = set()
@@ -106,7 +109,7 @@ class _Models:
 
 
 def _named(thread: Thread) -> Thread:
-    """Return a thread with the model in each item of the model: some tools store it only with the last of a turn."""
+    """Return a thread in which each item of a model names it. Some tools name the model only in a turn's last item."""
     models, model, found = _Models(len(thread.items)), None, False
     for number in range(len(thread.items) - 1, -1, -1):
         item = thread.items[number].item
@@ -125,7 +128,7 @@ def _named(thread: Thread) -> Thread:
 def _names(item: Item) -> Iterator[tuple[ItemKind | None, str]]:
     """Iterate the names by which an item is known in every stream: its call, or the key of its message.
 
-    Usage has none: it is summed by its key, and one of the streams may lack it.
+    An item of usage has no such name. Usage is summed by its key, and one of the streams may lack it.
     """
     if item.kind is ItemKind.USAGE:
         return

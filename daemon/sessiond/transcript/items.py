@@ -31,7 +31,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
 
 class Placed(NamedTuple):
-    """An item and its position. If its long texts are kept elsewhere, `item` lacks them, and `whole` has them."""
+    """An item and its position. Long texts may be kept in `texts`: then `whole` has them, and `item` does not."""
 
     place: Place
     item: Item
@@ -68,9 +68,9 @@ def read_items(
 ) -> Iterator[Placed]:
     """Iterate the items of a stream, as its records have them.
 
-    `records` are the stream's lines without newlines: from its beginning, or from `offset` on with the `memory` of what
-    was read before. Items that a later one retracts, replaces or
-    continues are among them: see `merge`. A record that can't be decoded gives a note with its size.
+    `records` are the stream's lines without newlines: from its beginning, or from `offset` on with the `memory` of the
+    lines before. Items that a later one retracts, replaces or continues are returned too: see `merge`. A record that
+    can't be decoded becomes a note with its size.
     """
     memory = {} if memory is None else memory
     for record in join_lines(records):
@@ -82,9 +82,9 @@ def read_items(
 
 
 def fields(stream: str, placed: Placed) -> dict[str, object]:
-    """Return an item for JSON: its stream, the position of its record, and the fields that it has.
+    """Return an item for JSON: its stream, the position of its record, and its fields that are not empty.
 
-    The stream of the subagent that a call began is `subagent` here.
+    `Item.stream`, the stream of the subagent that a call began, becomes `subagent`.
     """
     item = {name: value for name, value in msgspec.structs.asdict(placed.whole).items() if value}
     if "stream" in item:
@@ -93,7 +93,7 @@ def fields(stream: str, placed: Placed) -> dict[str, object]:
 
 
 class LazyItems(Sequence[Placed], ABC):
-    """Items that are made or read one by one, when they are needed."""
+    """A sequence of items, each of which is built or read when it is accessed."""
 
     @overload
     def __getitem__(self, at: int) -> Placed: ...

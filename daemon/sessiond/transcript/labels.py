@@ -24,9 +24,10 @@ def speaker(item: Item) -> str:
 
 
 class Headings:
-    """Decides where a rendering needs a heading: where another one speaks, so that no one's words look like another's.
+    """Decides where a rendering needs a heading: wherever the speaker changes, so that no words look like another's.
 
-    A thought or a call of the model after a message of the user needs one too. A model is named where it changes.
+    A thought or a call of the model after a message of the user needs a heading too. It names the model if that has
+    changed.
     """
 
     def __init__(self, *, after_calls: bool = False) -> None:
