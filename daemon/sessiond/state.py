@@ -33,7 +33,7 @@ def restored_sessions(directory: str) -> list[str]:
 
 
 def interrupted_restore(directory: str) -> bool:
-    """Return whether a restore was killed, and no other one has completed it since."""
+    """Return whether a restore was killed, and no later restore has completed it."""
     base = os.path.join(directory, RESTORING)
     if not os.path.exists(os.path.join(base, JOURNAL)):
         return False

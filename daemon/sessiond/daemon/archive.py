@@ -78,7 +78,7 @@ class _ArchiveReader(ReadClient):
 
 
 class Archive:
-    """The child process that serves the archive. Its stdin is a pipe from this process, so it ends with this one."""
+    """The child process that serves the archive. It ends with this process, because its stdin is a pipe from here."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class Archive:
                 died()
 
     def stop(self) -> None:
-        """End the process. It finishes its requests and closes its store first."""
+        """End the process, which finishes its requests and closes its store first."""
         self._stopping.set()
         assert self._process.stdin is not None
         self._process.stdin.close()

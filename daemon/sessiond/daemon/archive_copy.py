@@ -1,4 +1,4 @@
-"""The built-in archive beside another endpoint: when it is copied there, and what happens if it can't be read."""
+"""Decides when the built-in archive is copied to the configured endpoint, and handles an archive that can't be read."""
 
 from __future__ import annotations
 

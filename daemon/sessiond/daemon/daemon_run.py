@@ -41,12 +41,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run takes over from the one before it."""
+    """State that a run takes over from the run before."""
 
     config_watch: ConfigWatch | None = None
-    """Its watched configuration; None in the first run of the process."""
+    """The configuration that the run before watched; None in the first run of the process."""
     damaged: SpoolDamaged | None = None
-    """Damage that it found in the spool."""
+    """Damage that the run before found in the spool."""
     refused: ConfigError | None = None
     """The error of a newer configuration that could not be used."""
 

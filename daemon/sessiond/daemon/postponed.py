@@ -1,4 +1,4 @@
-"""Units that are not captured before another unit of their session is."""
+"""Units that are captured only once another unit of their session is."""
 
 from __future__ import annotations
 

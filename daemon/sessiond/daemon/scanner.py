@@ -125,7 +125,7 @@ class Scanner:
                 if self.inventory.get(path) != made:
                     changed.append(Change(path, found.st_mtime_ns, made))
             passed_over += stats.passed_over
-            # What was captured through a link is gone only if it is not there either.
+            # A file that was captured through a link counts as gone only if the target of the link lacks it too.
             pending += self._resources.follow_links(root, stats.links, self._watcher)
         now = self._resources.clock.monotonic()
         if now - self._search_began >= LOOK_FURTHER_S and set(self._resources.watched) <= set(pending):
@@ -136,7 +136,7 @@ class Scanner:
     def _search_further(self) -> bool:
         """Go on with the search in directories that scans pass over; return whether its result changed.
 
-        Until it is complete, what was found so far counts if it is more than the search before has found.
+        Until the search is complete, its result for each tool counts only if it exceeds that of the search before.
         """
         before = self._passed_over
         for path in self._search.files(self.further_entries):

@@ -69,18 +69,19 @@ class WorkQueue:
 
     The kinds of work, the most urgent first:
 
-    1. *Live*: all paths that changed, as an event reported. Files that were found in a rewrite join them when they are
-       due again (`Retries`), and so do excluded files and side files once another file of their session is captured.
-    2. *Unfinished*: one slice of one long file of which a slice was read before. These files take turns.
-    3. *Backlog*: a part of the files that a scan found. First come those that changed since they were read, then those
-       written within the hour or soon deleted by their tool, then all others, the newest first. Only those others are
-       throttled. A file in which the end of a record is still searched for comes last.
-    4. *Streams*: if there is no backlog, or the throttle holds it back: streams that wait for room in the outbox, or
+    1. *Live*: all paths for which an event reported a change. Files found in the middle of a rewrite join them when
+       they are due again (`Retries`). So do files that `backfill` left out, and side files, once another file of their
+       session is captured (`Postponed`).
+    2. *Unfinished*: the next slice of one long file. These files take turns.
+    3. *Backlog*: a part of the files that a scan found, in this order: files that changed since they were read; files
+       written within the last hour, or soon deleted by their tool; all others, the newest first. Only the last kind is
+       throttled. Files that are still searched for the end of a record come at the end.
+    4. *Streams*: if there is no backlog, or if the throttle holds it back: streams that wait for room in the outbox, or
        whose bytes the endpoint lacks.
     5. *End*: after other work, and when a session may have become idle: end idle sessions, report the state.
 
-    A round has all live paths that were known at its beginning, at most one piece of each other kind, and the end. So
-    no kind waits longer than one round, however fast files change. An entry stays queued until its commit is
+    A round consists of all live paths that were queued at its beginning, at most one piece of each other kind, and the
+    end. So no kind waits longer than one round, however fast files change. An entry stays queued until its commit is
     confirmed (`finish`), so that a full disk loses nothing.
     """
 

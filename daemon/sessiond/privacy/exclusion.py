@@ -80,9 +80,9 @@ def _upwards(directory: str) -> Iterator[str]:
 
 
 def _ignores(directory: str) -> bool:
-    """Return whether the directory has the file.
+    """Return whether a directory has the file that excludes it.
 
-    Others can create one in /tmp, so its owner must be the user or root.
+    The file's owner must be the user or root, because anybody can create one in /tmp.
     """
     path = f"{directory}/{IGNORE}"
     try:

@@ -183,8 +183,8 @@ def is_positional(messages: Messages) -> bool:
 def distinct(threads: Sequence[Messages]) -> list[int]:
     """Return the key of each message of a session's threads once.
 
-    A message without a key is taken for the one at the same position in another thread. So an import that kept neither
-    ids nor times adds only the messages that came after it, or that no other thread has.
+    A message without a key counts as the message at the same position in another thread. So an import that kept neither
+    ids nor times adds only messages that were written after it, or that no other thread has.
     """
     named = [messages for messages in threads if not is_positional(messages)]
     order = dict.fromkeys(chain(*named, *(messages for messages in threads if is_positional(messages))))

@@ -68,7 +68,7 @@ class Folds(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: frozenset[int] = frozenset()
     """The keys of messages that were written on another machine, where they count."""
     live: bool = False
-    """Whether its process runs, so that it has not ended however long it is idle."""
+    """Whether the session's process runs. Such a session has not ended, however long it is idle."""
 
 
 def summarize(identity: uuid.UUID, tool: str, folds: Folds, *, rules: Rules, source_path: str | None) -> Session | None:

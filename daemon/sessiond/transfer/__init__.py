@@ -1,11 +1,11 @@
 """Copies the built-in archive to the endpoint that is configured now.
 
 The archive is an endpoint like any other, so this copies from endpoint to endpoint by the protocol: the same sessions,
-streams and generations, under the same numbers where those are free. A session counts as copied once the digests of all
-its streams are equal on both sides. Until then `status` reports that only the archive has it, and the spool's own
+streams and generations, under the same numbers where these are free. A session counts as copied once the digests of all
+its streams are equal on both sides. Until then `status` reports that only the archive has the session, and the spool's
 streams of it wait. A kill costs nothing: the next attempt asks for the position of each stream.
 
-Copied data is masked again, because the archive may have been filled under other rules, or without any.
+Copied data is masked again: other rules, or none, may have been in force when the archive got it.
 
     listing.py   which sessions the archive has
     session.py   one session: what has to be pushed, and whether the endpoint has all of it

@@ -75,7 +75,7 @@ class StreamReader:
             yield from self._appends(copy, each, (each.keep if begins else 0) if offset is None else offset)
 
     def _missing(self, copy: StreamCopy) -> list[Missing]:
-        """Return what the endpoint lacks, and set `copy.shift` if it gets that under other numbers."""
+        """Return the missing parts of generations. Sets `copy.shift` if they are pushed under other numbers."""
         if copy.remote.generation is None:
             return [(each, None) for each in copy.generations]
         session = copy.session

@@ -75,8 +75,8 @@ class RootState(msgspec.Struct, frozen=True, kw_only=True):
 class Route:
     """Maps the path of an event to a path below a root, if it belongs to the root.
 
-    Events have paths below the resolved root. Batches and scans have paths below the root as its source names it, so
-    that a file has one path even if the root is a symbolic link.
+    The paths of events begin with the resolved root. Those of batches and scans begin with the root as its source names
+    it, so a file has one path even if the root is a symbolic link.
     """
 
     __slots__ = ("_depth", "_only", "_prefix", "_skip", "name", "resolved", "watched")

@@ -84,7 +84,7 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
 
 
 class _Directories:
-    """What one plan finds out about directories, each of them once.
+    """The facts about directories that one plan needs. Each directory is examined once.
 
     Most of the hundreds of roots are missing and share the directories above them. A plan made after the watches exist
     may keep what it has read: a later change causes an event, and the event another plan.

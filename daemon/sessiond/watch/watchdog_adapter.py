@@ -1,4 +1,4 @@
-"""Wraps watchdog: its threads, its warnings, its log."""
+"""Adapts watchdog: its observer threads, inotify reader, warnings and log."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ class Watcher:
         return replace(state, directories=before.directories, unreadable=before.unreadable)
 
     def _update_state(self, watched: WatchedRoot, stats: ScanStats) -> None:
-        """Update the state after a scan: what it could not read, and whether all it read is watched."""
+        """Update the state of a root after a scan: unreadable directories, and whether all others are watched."""
         state = replace(
             self._states[watched],
             directories=len(stats.directories),
@@ -239,7 +239,7 @@ class Watcher:
         present = state.mode in (WatchMode.WATCHED, WatchMode.POLLED)
         if present and target is not None and target.scope is WatchScope.TREE and self._adapter.holds(target):
             state = self._check_coverage(target, stats, state)
-        if state != self._states[watched]:  # what is derived from the states is made again
+        if state != self._states[watched]:  # a new dict, so that their summary is computed again
             self._states = {**self._states, watched: state}
 
     def _check_coverage(self, target: WatchTarget, stats: ScanStats, state: RootState) -> RootState:
