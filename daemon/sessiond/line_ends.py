@@ -89,10 +89,10 @@ def _is_newline(descriptor: int, offset: int, data: bytes, at: int) -> bool:
 
 
 def _are_two_lines(before: bytes, after: bytes) -> bool:
-    """Return whether a newline is between these bytes of a file in UTF-16, which may go on in UTF-8.
+    """Return whether the byte 0x0A between these bytes of a UTF-16 file is a newline. The file may go on in UTF-8.
 
-    In UTF-16, a newline has a zero on both sides: its own other byte, and that of the character beside it. In UTF-8 it
-    is between two objects, and no zero is near.
+    In UTF-16, a newline has a zero on both sides: its own other byte, and one of the character beside it. In UTF-8, a
+    newline is between two objects, and no zero is near.
     """
     if before.endswith(b"\0") and (not after or after.startswith(b"\0")):
         return True

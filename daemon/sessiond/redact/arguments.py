@@ -105,7 +105,7 @@ def _end(data: bytes, mark: int) -> int:
 
 
 def _is_relevant(data: bytes, mark: int) -> bool:
-    """Return whether what begins before a mark may have a secret behind it, or be an option and its value in one."""
+    """Return whether the text that begins before a mark may be an option with a secret value, separate or joined."""
     if data[mark - 3 : mark - 1] in (b"\\\n", b"\\n") and data[mark - 1] in _CONTINUES:
         return _ANY_OPTION.search(data, max(0, mark - 160), mark + 80) is not None  # a continued line
     if data[mark - 1 : mark] == b"g" and data.endswith(b"config", 0, mark):

@@ -1,4 +1,4 @@
-"""Keeps what was made of rules in files: their compiled database, and what was derived from each of them."""
+"""Caches in files what takes long to compute from the rules: the compiled database, and the shape of each rule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(path: str) -> bytes | None:
 
 
 def store(path: str, content: bytes) -> None:
-    """Write a cached file. If that fails, its content is made again at the next start, which takes a second."""
+    """Write a cached file. If that fails, the next start computes its content again, which takes a second."""
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         atomic_write(path, blake2b(content, digest_size=32).digest() + content)

@@ -21,7 +21,7 @@ from sessiond.redact.text import blank
 from sessiond.redact.values import entropy, identify, is_result, repeats_name
 
 _MANY = 64
-"""Marks of one rule in one run of bytes from which on it pays to look for equal ones."""
+"""If a rule has more marks in one run of bytes, repeats are looked for: with fewer, that costs more than it saves."""
 REFUSED = 3
 """Marks whose values are refused as they are, without trying the rule, for a unit of work."""
 _AROUND = 8192  # bytes of a mark's surroundings that are compared at most
@@ -42,7 +42,7 @@ Judge = Callable[[bytes, bytes], bool]
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
-    """What a rule is tried on: the bytes, their path, the rule and its rank, and what is allowed.
+    """One rule with the bytes that it is tried on, their path, and the values that are left as they are.
 
     `refused` holds values that the rule refuses wherever they are. `spend` counts the work.
     """
@@ -161,9 +161,9 @@ def _ranges(marks: list[int], low: int, high: int) -> Iterator[tuple[int, int]]:
 
 
 def _without_repeats(case: Case, marks: list[int], low: int, high: int) -> list[int]:
-    """Return the marks without those that have the same bytes around them as one that was refused: logs repeat lines.
+    """Return the marks without repeats of refused ones, which have the same bytes around them: logs repeat lines.
 
-    Only the bytes around a mark decide on it, from the first byte of look-behinds to the last that the rule examines.
+    These bytes decide on a mark: from the first one of its look-behinds to the last one that the rule examines.
     """
     data, before = case.sight.data, high + case.rule.margin
     while len(marks) > _MANY:

@@ -39,7 +39,7 @@ UNCOLOURED, UNWRAPPED, WRAPPED = 1, 2, 3  # how far a text was derived; WRAPPED 
 
 
 class Search(msgspec.Struct, gc=False):
-    """One text that is searched: its bytes, where they come from, the work that it may take, how it was derived."""
+    """A text to search, with the path that it comes from and the work that the search may take."""
 
     data: bytes
     path: str
@@ -48,6 +48,7 @@ class Search(msgspec.Struct, gc=False):
     ranges: list[tuple[int, int]]
     """The parts of the data that are searched."""
     depth: int = 0
+    """How the text was derived: 0 for captured bytes, or UNCOLOURED, UNWRAPPED or WRAPPED."""
 
 
 class Detector:

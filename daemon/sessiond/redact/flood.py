@@ -133,7 +133,7 @@ def _ones(match: re.Match[bytes]) -> bytes:
 
 
 def _mask_json(text: bytes) -> bytes | None:
-    """Return a marked text with stars in its strings, or None if what is outside of them is no JSON.
+    """Return a marked text with stars in its strings; None if the text outside of its strings is not JSON.
 
     Whether the text begins inside of a string is not known.
     """

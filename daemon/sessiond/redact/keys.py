@@ -47,8 +47,9 @@ class KeyLines:
     def around(self, mark: int) -> list[tuple[int, int]]:
         """Return the lines of a key's body, without their prefixes, at the marker that ends at `mark`.
 
-        At a BEGIN they are those below, up to its END or to the first line that is none; at an END those above, unless
-        they were returned at their BEGIN. At the first line of a body without a BEGIN they are it and those below.
+        - At a BEGIN: the lines below, up to its END or to the first line that is no line of a key.
+        - At an END: the lines above, unless they were returned at their BEGIN.
+        - At the first line of a body without a BEGIN: that line and those below.
         """
         data, begins = self._data, (b"-----BEGIN ", b"Private-Lines")
         begin = max(data.rfind(what, max(0, mark - 80), mark) for what in begins)

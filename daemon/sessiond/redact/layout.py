@@ -217,7 +217,8 @@ def without_wraps(
 def _may_go_on(head: bytes, line: bytes) -> bool:
     """Return whether the end of a line and a word of the next one may be the two parts of a token.
 
-    They are as long as the shortest token, and one of them is no word. Half of all lines fail this test.
+    Together they must be as long as the shortest token, and one of them must not be a word. Half of all lines fail
+    this test.
     """
     own = head[len(head.rstrip(_TOKEN_BYTES)) :].rpartition(b"=")[2]
     if not _WORDS.fullmatch(own) and len(own) >= _SHORTEST // 2:

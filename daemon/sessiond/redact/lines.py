@@ -66,7 +66,7 @@ def _same(first: bytes, second: bytes) -> int:
 
 
 def _decoration(text: bytes) -> int:
-    """Return where the token begins that a text ends with; a number and "-" are no part of it."""
+    """Return the start of the token at the end of a text. A number and "-" before the token are no part of it."""
     begin = len(text.rstrip(_TOKEN_BYTES))
     dash = text.rfind(b"-", begin)
     while dash > 0 and not text[dash - 1 : dash].isdigit():
@@ -75,13 +75,12 @@ def _decoration(text: bytes) -> int:
 
 
 def text_start(head: bytes, line: bytes) -> tuple[int, int]:
-    """Return where the text of a line begins, and how long the prefix of the next line is.
+    """Return the start of the text in a line, and the length of the prefix of the next line.
 
-    It begins behind a quote if it is the first line of a JSON string, otherwise at 0.
-
-    A quote may also begin a value in that line. So one counts only if a prefix of the next line begins behind it, and
-    no longer one at the beginning of the line. Without this the prefix of the next line would be taken for a part of
-    the value, or the line for wider than its text, and the rest of the value would stay readable.
+    The text of the first line of a JSON string begins after the quote, any other text at 0. But a quote may also begin
+    a value within the line. So a quote counts only if the text after it has a prefix in common with the next line, and
+    the whole line has no longer one. Otherwise the prefix of the next line could be taken for a part of the value, or
+    the line for wider than its text, and the rest of the value would stay readable.
     """
     best, most = 0, prefix_length(head, line)
     for start in openings(head) if line else ():

@@ -29,7 +29,7 @@ from sessiond.redact.wrapped import Fragment, fragments
 
 KNOWN = "known-secret"
 """The rule id of a value that the user named."""
-_DIRTY = 4096  # what was covered may change what is found so far around it
+_DIRTY = 4096  # bytes around a masked secret that are searched again: rules may find more there now
 _ROUNDS = 4
 _GENERATION = "9"  # of this engine; another one may find other secrets with the same rules
 
@@ -164,20 +164,21 @@ class Redactor:
         position = 0
         for span in _join(spans):
             if span.rank == FLOOD:
-                ink = mask_all(data, span.start, span.end)
-                if ink != data[span.start : span.end]:
-                    out += (data[position : span.start], ink)
+                replacement = mask_all(data, span.start, span.end)
+                if replacement != data[span.start : span.end]:
+                    out += (data[position : span.start], replacement)
                     position = span.end
                     findings.append(Finding(span.start, span.end - span.start, DENSE))
                 continue
-            ink = cover(data, span.start, span.end, self._key, span.identity)
-            if ink == data[span.start : span.end] or covered(data[span.start : span.end], self._key is not None):
+            secret = data[span.start : span.end]
+            replacement = cover(data, span.start, span.end, self._key, span.identity)
+            if replacement == secret or covered(secret, self._key is not None):
                 continue
-            out += (data[position : span.start], ink)
+            out += (data[position : span.start], replacement)
             position = span.end
             rule = self._rules[span.rank].id if span.rank >= 0 else KNOWN
             findings.append(Finding(span.start, span.end - span.start, rule))
-            # A rule sees its own record and no other one.
+            # A rule examines only the record that a match is in.
             low = max(0, data.rfind(b"\n{", max(0, span.start - _DIRTY), span.start) + 1, span.start - _DIRTY)
             high = min(len(data), span.end + KEYWORD_REACH + 64)
             high = data.find(b"\n{", span.end, high) + 1 or high

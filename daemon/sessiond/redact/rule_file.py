@@ -45,14 +45,20 @@ class Wrapped(msgspec.Struct, frozen=True, kw_only=True):
 class RawRule(msgspec.Struct, frozen=True, kw_only=True):
     """One rule as it is written in TOML. The last nine fields are our own.
 
-    `match` and `miss` are examples of what it finds and what it leaves. `parts` matches the parts of a secret that are
-    masked, instead of all of it: its first group, or the second. A rule with `command` describes a command, and is
-    applied to lists of arguments too. The other four are for speed. `trigger` is
-    searched for instead of the trigger that is derived from `regex`. Without `before` it matches wherever `regex`
-    begins to match. With `before` it is applied to the raw bytes, escapes included, and a match of the rule begins
-    no more than that many bytes before the end of it. With `inside` it ends that many bytes behind the beginning of the
-    value, so a value that is exempt is recognised without trying the rule. So is a call in source code, unless `calls`
-    says that a value may look like one. With `bounded` the scanner examines the byte before a match too.
+    - `match` and `miss` are examples of texts that the rule finds, and that it leaves.
+    - `parts` matches the parts of a secret that are masked, instead of all of it: its first group, or the second.
+    - `command`: the rule describes a command, and is applied to lists of arguments too.
+
+    The others are for speed.
+
+    - `trigger` is searched for instead of the trigger that is derived from `regex`. It matches wherever `regex` begins
+      to match, unless there is `before`.
+    - `before`: the trigger is searched for in the raw bytes, escapes included. A match of the rule begins at most this
+      many bytes before the end of the trigger.
+    - `inside`: the trigger ends this many bytes after the beginning of the value, so that an exempt value is recognised
+      without trying the rule. So is a call in source code.
+    - `calls`: a value may look like a call all the same.
+    - `bounded`: the scanner examines the byte before a match too.
     """
 
     id: str

@@ -26,24 +26,26 @@ MOST_AHEAD = 64
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """The trigger of a rule: what it matches, its least and greatest width, and what it may begin with.
-
-    `reach` is the number of bytes that the rule itself may examine. From `tail` bytes after its beginning it examines
-    no more than `ahead` bytes after a byte of the class `barrier`: no part of it matches one there, and no escape holds
-    one. The class may be empty. Before the trigger there is what the expression `front` matches (or nothing), unless
-    that is empty. `heads` are the possible beginnings of the trigger, in lower case, if they are few.
-    """
+    """The trigger of a rule, and the bytes around the trigger that the rule may examine."""
 
     trigger: str
     low: int
+    """The least width of the trigger, in bytes."""
     high: int
+    """The greatest width of the trigger, in bytes."""
     first: str
+    """The class of the trigger's first byte."""
     reach: int
+    """The number of bytes that the rule may examine from its beginning on."""
     barrier: str
+    """A class of bytes of which no escape holds one, and which the rule does not match after its first `tail` bytes. So
+    it examines at most `ahead` bytes after one. "" if there is none."""
     tail: int
     ahead: int
     front: str
+    """An expression for the text before a trigger that does not begin the data; "" if any text may be there."""
     heads: tuple[bytes, ...]
+    """The possible beginnings of the trigger in lower case, if they are few."""
     scanned: str = ""
     """A cheaper expression that is searched for instead of the trigger; it ends within `before` bytes of the beginning
     of the trigger."""

@@ -17,8 +17,8 @@ _AHEAD = 1 << 18  # what is blanked beyond a place, for the next one
 class Sight:
     """Windows of the blanked text around places; each lies in one record.
 
-    Shared by the rules that look at the same bytes: where places lie dense, one window serves many of them,
-    and where they don't it is no longer than needed.
+    The rules that examine the same bytes share it. Where places are dense, one window serves many of them. Elsewhere it
+    is no longer than needed.
     """
 
     __slots__ = ("_ahead", "_begins", "_ends", "_left", "_right", "_text", "_values", "data", "triggers")

@@ -2,7 +2,7 @@
 
 The syntax is that of Python's `re` for bytes (https://docs.python.org/3/library/re.html#regular-expression-syntax).
 Back-references, conditions and comments are refused: no trigger can be derived from them. `re` itself compiles the
-expressions that are matched; this parser only describes them to `shape`, so it need not find every error in one.
+expressions for matching. This parser only describes them for `shape`, so it need not detect every error.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def _spaces(match: re.Match[bytes]) -> bytes:
 
 
 def widen(plain: frozenset[int]) -> frozenset[int]:
-    """Add to a set of blanked bytes all raw ones that may become one of them."""
+    """Return a set of blanked bytes, and the raw bytes that blanking may turn into one of them."""
     return plain.union(*(SOURCES[byte] for byte in plain & SOURCES.keys()))
 
 

@@ -1,7 +1,8 @@
-"""Text in UTF-16: each character is searched as one byte, so that the rules find what they find in ASCII.
+"""Makes text in UTF-16 searchable: each character becomes one byte, so that the rules find the same as in ASCII.
 
-Transcripts that were saved again on Windows have it, output of its programs, and strings in binary files. Most rules
-are about ASCII, which is one byte and a zero there; any other character becomes the same byte.
+UTF-16 is found in transcripts that were saved again on Windows, in the output of Windows programs, and in strings of
+binary files. Most rules are about ASCII, where each character is one byte and a zero. Any other character becomes the
+byte OTHER.
 """
 
 from __future__ import annotations
