@@ -97,7 +97,7 @@ class Aider(BaseSource):
         if isinstance(line, _Start):
             return Entry(time_ms=parse_time(line.started, local=True))
         before = memory.get("said")
-        said = memory["said"] = _whose(line, before, ran=memory.get("ran", False))
+        said = memory["said"] = _author(line, before, ran=memory.get("ran", False))
         if said in (USER, COMMAND):
             memory["ran"] = said == COMMAND
         if said == AIDER:
@@ -127,11 +127,11 @@ class Aider(BaseSource):
             yield note(line.removeprefix("> ").removeprefix("#### "), base)
 
 
-def _whose(line: str, before: str | None, *, ran: bool) -> str | None:
-    """Return whose a line is, given whose the line before is; None: an empty line.
+def _author(line: str, before: str | None, *, ran: bool) -> str | None:
+    """Return the author of a line, given the author of the line before; None for an empty line.
 
-    `ran`: a command was typed last. Only then Aider writes a text of several lines, as of `/git log`: the first line
-    begins as its other lines do, the last one ends as they do.
+    `ran`: the last input was a command. Only then does Aider print text of several lines, such as that of `/git log`.
+    Its first line begins with "> ", as every line of Aider's; its last line ends with two spaces, as they do.
     """
     ended = line.endswith("  ")
     if before == OUTPUT:

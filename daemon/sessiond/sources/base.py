@@ -114,7 +114,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     timeless: bool = False
     """Whether the file's time is used for the last record, because it has none."""
     metadata: Entry | None = None
-    """What the tool changes of the session as a whole (title, model). It is no record, so a change rewrites nothing."""
+    """Facts about the whole session that the tool may change (title, model). A change of them rewrites no record."""
 
 
 class Source(Protocol):

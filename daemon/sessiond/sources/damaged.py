@@ -73,11 +73,11 @@ def to_utf8(text: bytes) -> bytes:
 
 
 def _line_of_utf_16(text: bytes) -> bytes:
-    """Return a line that has no byte order mark, decoded in the order of bytes that its content fits.
+    """Return a line of UTF-16 without a byte order mark, decoded in the byte order that fits its content.
 
-    Little-endian, its first byte belongs to the newline before it; big-endian, its last one to its own. Both orders
-    decode ASCII. In the wrong one, a letter that needs both bytes takes the place of the character beside it, which
-    is mostly a space, a quote, or the end of a sentence.
+    In little-endian order, its first byte belongs to the newline before it. In big-endian order, its last byte belongs
+    to its own newline. Both orders decode ASCII. In the wrong order, a letter that needs both bytes replaces the
+    character beside it, mostly a space, a quote, or the end of a sentence.
     """
     readings = [_recode(text[1:], "utf-16-le"), _recode(text, "utf-16-be")]
     return max(readings, key=lambda each: (_is_json(each), len(_STRUCTURE.findall(each))))

@@ -1,7 +1,7 @@
 """Restores documents: JSON objects with the list of a session's messages, which the tool rewrites as a whole.
 
-A document that exists is never replaced by another one. If its messages are the first ones of the archived session,
-the others are appended to its list, and its other fields stay as the tool has written them.
+A document that exists is never replaced by another one. If it has the first messages of the archived session, the rest
+is appended to its list, and its other fields stay as the tool has written them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         yield b"\n]}\n"
 
     def plan(self, before: bytes) -> PlannedFile | PlannedEdit:
-        """Return what is to be written, given what this machine has; b"" if it has no such document.
+        """Return the change to this machine. `before` is its document; b"" if it has none.
 
-        If it has all messages, that is a file with the bytes that are there. If it has others, it is the new document,
-        which the engine refuses to write.
+        If the document has all messages, the plan is a file with the same bytes. If it has other messages, the plan is
+        a new document, which the engine refuses to write over it.
         """
         rest = None if not before else self.rest(before)
         if rest:

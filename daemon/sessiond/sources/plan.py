@@ -162,10 +162,10 @@ class Recipe:
     children: ClassVar[bool] = False
     """Whether subagents are sessions of their own, which come along."""
     threads: ClassVar[tuple[str, ...]] = ("main",)
-    """The streams that a session's messages may be in, besides those of subagents. If it has none: all of them."""
+    """The streams that may have a session's messages, besides those of subagents. If it has none of these: all."""
 
     def is_subagent(self, session: ArchivedSession) -> bool:
-        """Return whether a session that names another one as its parent is a subagent of it, and not a fork."""
+        """Return whether a session that names a parent is a subagent of the parent, and not a fork."""
         return True
 
     def plan(self, session: ArchivedSession, target: Target) -> Plan:

@@ -13,10 +13,10 @@ SESSION = "session"
 
 
 def session_projection(native_id: str, fields: Mapping[str, Any], stream: str = SESSION) -> Projection:
-    """Project the fields of a session that change while it goes on, as the one record of a stream of its own.
+    """Project the fields of a session that change while it goes on to the only record of a separate stream.
 
-    Among the messages, each change of a counter of tokens would rewrite the whole transcript. The title is kept as
-    `Projection.metadata` instead. Without fields, the projection is empty.
+    In the stream of the messages, each change of a token counter would rewrite the whole transcript. The title is kept
+    as `Projection.metadata` instead. Without fields, the projection is empty.
     """
     known = without_nulls(dict(fields))
     return Projection(native_id=native_id, stream=stream, records=[encode({"type": SESSION, **known})] if known else [])

@@ -65,9 +65,9 @@ def keeps_side_files(config: Config, tool: str) -> bool:
 def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
     """Return the roots that a user means by a directory in the configuration.
 
-    It may be a root, a directory above one (another ~/.claude, or ~/.local/share of an older machine), the directory
-    that one of the tool's variables names, or a whole home. Where its layout shows nothing, it is all that its name
-    allows.
+    The directory may be a root, a directory above one (another ~/.claude, or ~/.local/share of an older machine), one
+    that a variable of the tool would name, or a whole home. Its layout shows which. If the layout shows nothing, the
+    directory itself is a root, and so are all that its name allows.
     """
     path = path.rstrip("/") or "/"
     usual = {root.path for root in source.roots(dirs)}
@@ -82,7 +82,7 @@ def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
     for root in _at_other_levels(source, dirs, path):
         if root.path not in usual:
             inside.setdefault(root.path, root)
-    # A history is in the directory above the sessions, so that this directory exists shows nothing about the layout.
+    # A root of a history is left out: it is the directory above the sessions, and may exist in any layout.
     there = [root for root in inside.values() if not root.only and os.path.isdir(root.path)]
     if not there:
         return [Root(path=path), *(root for root in inside.values() if root.path != path)]
@@ -91,9 +91,9 @@ def configured_roots(source: Source, dirs: UserDirs, path: str) -> list[Root]:
 
 
 def _at_other_levels(source: Source, dirs: UserDirs, path: str) -> Iterator[Root]:
-    """Iterate the usual roots as they would be below a directory that takes the place of one above them.
+    """Iterate over the usual roots with a directory above each replaced by `path`, as ~/.pi-work replaces ~/.pi.
 
-    Those are the ones that exist, and those that the directory's name allows: ~/.pi-work takes the place of ~/.pi.
+    Roots are returned if they exist, or if the name of `path` begins like that of the replaced directory.
     """
     name, found = os.path.basename(path), list[Root]()
     for root in source.roots(dirs):
@@ -108,7 +108,7 @@ def _at_other_levels(source: Source, dirs: UserDirs, path: str) -> Iterator[Root
 
 
 def find_further_homes(config: Config, environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return (tool, directory) of directories that look like another one of a tool, and that no root covers.
+    """Return (tool, directory) for each directory that looks like a second one of a tool, and that no root covers.
 
     People give a tool a second directory by its variable, `CLAUDE_CONFIG_DIR=~/.claude-work`, which is seldom set where
     the daemon runs, or keep a copy of one.

@@ -33,12 +33,12 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     """The name of a file in it that lists further roots: when it changes, `Source.roots` is called again."""
 
     prefix: str = ""
-    """What a path below it begins with for its source: a link below another root leads here (see links.py), or the root
-    has side files only."""
+    """The text that precedes a path below the root when its source is asked about the path. It is set if a link below
+    another root leads here (see links.py), or if the root has side files only."""
     only: str | tuple[str, ...] = ""
-    """How the names of the only files begin that are read. `prefix` takes its place if a link leads here."""
+    """If it is set, only files whose names begin with it are read. If a link leads here, `prefix` replaces it."""
     origins: tuple[tuple[str, str], ...] = ()
-    """Where a link leads here: the path and the prefix of the root that it is in, then those of that root's origins. A
+    """If a link leads here: the path and the prefix of the root that has the link, then those of that root's origins. A
     session's other files may be there (see `resolve`)."""
     side: bool = False
     """Whether it has side files only, and no sessions."""
@@ -46,9 +46,9 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     """Whether side files below it are captured."""
 
     def resolve(self, name: str) -> tuple[str, str]:
-        """Return a directory and the path below it, of a path as the source has it: relative to the outermost root.
+        """Return (directory, path below it) for a path that the source names relative to the outermost root.
 
-        It is below the nearest root that reaches it, so that no link has to be followed between the two.
+        The directory is that of the nearest root that reaches the path, so no link has to be followed between the two.
         """
         here = () if self.prefix and self.only else ((self.path, self.prefix),)
         directory, prefix = next(each for each in (*here, *self.origins, (self.path, "")) if name.startswith(each[1]))

@@ -32,8 +32,8 @@ SILENT = frozenset(["system", "tool", "head", "turn_ended", SESSION, None])
 class Cursor(BaseSource):
     """Composers and chats of the editor, chats and transcripts of the command line.
 
-    One session may be in several stores. They share its id but no message ids, so the key of a message is its role,
-    its text and how often that text occurred.
+    One session may be in several stores, which share the session's id but no ids of messages. So the key of a message
+    consists of its role, its text and how often that text has occurred.
     """
 
     tool: ClassVar[str] = "cursor"

@@ -34,7 +34,7 @@ PLACEHOLDER_TITLES = ("New session - ", "Child session - ")
 
 # The columns of a session; the tables account, credential and session_share hold tokens and are never read.
 START = columns("id slug version project_id directory parent_id revert title time_created")
-# What changes while a session goes on. Without the diffs of its summary, which its parts have, and what shares it.
+# The columns that change while a session goes on, without those of its share link and of diffs, which its parts have.
 STATE = columns(
     "agent model permission metadata path workspace_id cost tokens_input tokens_output tokens_reasoning"
     " tokens_cache_read tokens_cache_write summary_additions summary_deletions summary_files time_compacting"

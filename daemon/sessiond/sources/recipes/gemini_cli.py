@@ -2,8 +2,8 @@
 
 The folder's name is Gemini's short name of the project, from `projects.json`, or else made of the directory's name. A
 file in the folder names the project, so that Gemini finds the folder and gives it to no other project. The
-`projectHash` in the log is not looked at. A subagent is a session of its own, in a folder named after the one that
-called it. See docs/formats/gemini-cli.md.
+`projectHash` in the log is ignored. A subagent is a session of its own, in a folder named after the session that called
+it. See docs/formats/gemini-cli.md.
 """
 
 from __future__ import annotations

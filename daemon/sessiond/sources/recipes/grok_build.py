@@ -1,4 +1,4 @@
-"""Restores sessions of Grok Build: its log and its other files as they were, the summary with the directory here.
+"""Restores sessions of Grok Build: the log and other files unchanged, and the summary with this machine's directory.
 
 `grok --resume ID` finds a session in the folder of its project, which has the percent-encoded path as its name. See
 docs/formats/grok-build.md.

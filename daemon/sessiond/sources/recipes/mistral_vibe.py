@@ -1,7 +1,7 @@
 """Restores sessions of Mistral Vibe, in the layout of 2.x: `messages.jsonl` and `meta.json`.
 
-3.x keeps sessions in content-addressed chunks that name each other and the plugins of one machine, so it would refuse
-them elsewhere. It reads sessions of 2.x, and continues one under a new id. See docs/formats/mistral-vibe.md.
+3.x keeps sessions in content-addressed chunks that refer to one another and to the plugins of one machine, so it would
+refuse them elsewhere. It reads sessions of 2.x, and continues them under new ids. See docs/formats/mistral-vibe.md.
 """
 
 from __future__ import annotations
