@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[SessionState]
     elsewhere: list[str]
     copies: list[Copy]
-    """What the endpoint has of these sessions from other machines, as far as it was asked."""
+    """The copies of these sessions that other machines have at the endpoint, if it was asked."""
     sizes: dict[int, int]
     """Captured bytes by the row of the session."""
     files: list[str]
@@ -100,7 +100,7 @@ def make_plan(spool: Spool, args: argparse.Namespace, stored: Sequence[StoredSes
 def _by_id(
     spool: Spool, args: argparse.Namespace, stored: Sequence[StoredSession]
 ) -> tuple[dict[str, SessionState], list[str]]:
-    """Return the sessions with these ids, and the ids of others: the endpoint has them, or may have them."""
+    """Return the sessions of this machine with these ids, and the ids of those that only the endpoint may have."""
     chosen: dict[str, SessionState] = {}
     elsewhere: list[str] = []
     for text in args.id:
@@ -153,7 +153,7 @@ def _by_filters(
 def _copies(
     stored: Sequence[StoredSession], chosen: Mapping[str, SessionState], elsewhere: Collection[str]
 ) -> Iterator[Copy]:
-    """Iterate what the endpoint has of the sessions from other machines, or from before this spool was lost."""
+    """Iterate over the endpoint's copies that other machines pushed, or this one before its spool was lost."""
     from sessiond.cli.remote import make_row
 
     for each in stored:

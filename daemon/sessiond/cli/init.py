@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-file", metavar="FILE", help="a file of mode 0600 with the token for the endpoint")
     parser.add_argument("--invite", metavar="CODE", help="get a token from the endpoint with the code of an invitation")
     parser.add_argument(
-        "--machine-id", metavar="NAME", help="the name of this machine at the endpoint, not its hostname"
+        "--machine-id", metavar="NAME", help="the name of this machine at the endpoint (default: its hostname)"
     )
     parser.add_argument("--yes", action="store_true", help="accept all defaults without asking")
     parser.add_argument("--no-service", action="store_true", help="do not install the service")

@@ -12,7 +12,7 @@ UNLIMITED = 1000
 CARDS = 60
 """Columns below which a session is a card of three lines."""
 NAME, LEAST_NAME = 24, 10
-"""Columns of the name for which other columns are shortened, and for which the last ones are left out."""
+"""Widths of the name: other columns are shortened to leave it NAME, and the last ones left out to leave LEAST_NAME."""
 LEAST_DIRECTORY = 9
 """Columns of the directory in a card, even if the rest of its line is cut for it."""
 GONE = "*"

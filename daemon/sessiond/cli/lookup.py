@@ -106,7 +106,7 @@ def find_session(spool: Spool, text: str, hint: str = "`sessiond ls` lists them"
 
 
 def short_ids(spool: Spool | None, ids: Collection[str]) -> dict[str, str]:
-    """Map each id to its shortest unique beginning among these ids and those in the spool."""
+    """Map each id to a prefix that is unique among these ids and those in the spool; all have the same length."""
     length = SHORT if spool is None else spool.stats.id_length(SHORT)
     while len({each[:length] for each in ids}) < len(set(ids)):
         length += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sessiond.text import count
 
 LISTED = 8
-"""Files of one directory that are listed one by one; of more, the number is."""
+"""Files of one directory that are listed one by one. If there are more, only their number is shown."""
 
 
 def folded(paths: list[str]) -> list[str]:

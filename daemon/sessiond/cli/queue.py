@@ -149,7 +149,7 @@ def listing(items: QueueItems, short: dict[str, str], totals: Totals, *, now_ms:
 
 
 def _erased(erasures: Erasures, now_ms: int) -> Iterator[str]:
-    """Iterate over what is said of erased sessions: those that are still to be erased, and those that are kept."""
+    """Iterate over the paragraphs about erased sessions: those that are still to be erased, and those that are kept."""
     if erasures.waiting:
         since = "" if erasures.oldest_ms is None else f", requested {age((now_ms - erasures.oldest_ms) / 1000)}"
         reason = "" if erasures.problem is None else f": {erasures.problem}"
@@ -246,7 +246,7 @@ def _drop(args: argparse.Namespace) -> int:
             return exit_codes.FAILED
         with spool.transaction():
             if spool.forgotten.is_kept(str(session.uuid)):
-                # It was erased at the endpoint, so a placeholder for what is dropped would be refused there too.
+                # The session was erased at the endpoint, which would refuse placeholders for the dropped bytes too.
                 spool.forgotten.order([str(session.uuid)], now_ms(), everywhere=False)
                 dropped = len(mine)
             else:

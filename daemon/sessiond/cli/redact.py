@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _redactor(args: argparse.Namespace, config: Config) -> Redactor:
-    """Return the redactor of the daemon; if `redact` is "off", one that masks, to show what it would do.
+    """Return the redactor of the daemon. If `redact` is "off", return one that shows what would be masked.
 
     Raises: ConfigError.
     """

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.description = (
         "Choose a session of this project from any of your machines, restore it if it is not here, and start its tool"
-        " with it. A session is of this project if a directory in its path has the name of the project's directory."
-        " To end a pause, run `sessiond unpause`."
+        " with it. A session belongs to this project if a directory in its path has the name of the project's"
+        " directory. To end a pause, run `sessiond unpause`."
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="the id of the session, or a unique prefix of it")
     parser.add_argument("--all", action="store_true", help="list the sessions of all projects")

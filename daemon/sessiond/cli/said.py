@@ -46,12 +46,12 @@ class Phrase:
 
 
 class SaidFilter:
-    """Finds out for one session after the other whether something was said in it."""
+    """Filters sessions by the words of their messages, one session after the other."""
 
     def __init__(self, text: str, spool: Spool | None, config: Config, environ: Mapping[str, str]) -> None:
         """`text` are the words."""
         self._phrase = Phrase(text)
-        # Nothing of what is read is printed, so it needs no masking, which would take most of the time.
+        # Nothing that is read here is printed, so it is not masked: masking would take most of the time.
         self._library = Library(spool, config, environ, None)
         self.unread: list[SessiondError] = []
         """Why sessions could not be read."""

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=PORT, help="port; 0 chooses a free one (default: %(default)s)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain in PEM: serve https")
-    parser.add_argument("--tls-key", metavar="FILE", help="its private key in PEM")
+    parser.add_argument("--tls-key", metavar="FILE", help="private key of the certificate in PEM")
     parser.add_argument("--max-bytes", type=_bytes, metavar="N", help="maximum size of the store (500MB, 20G, 20GiB)")
     parser.add_argument(
         "--blobs", metavar="WHERE", help="move packed transcripts to a directory or to s3://BUCKET/PREFIX"

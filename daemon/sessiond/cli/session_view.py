@@ -60,7 +60,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None
     parent: UUID | None
     children: list[Child] = []
-    """The sessions that were started or forked from it, as far as this machine has them."""
+    """The sessions that were started or forked from this one, as far as this machine has them."""
     continues: Origin | None = None
     """The session of another machine from which this one was restored."""
     revision: int

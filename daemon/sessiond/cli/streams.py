@@ -34,14 +34,14 @@ PIECE = 1 << 20
 
 
 class LocalSession(msgspec.Struct, frozen=True):
-    """A session of this machine, with what its bytes are read from."""
+    """A session of this machine, and the sources of its bytes."""
 
     spool: Spool
     config: Config
     environ: Mapping[str, str]
     session: SessionState
     index: Index | None = None
-    """Finds the sources of a file. Building one takes milliseconds, so a command that reads many sessions shares it."""
+    """Maps a file to its sources. Building an index takes milliseconds, so a command for many sessions shares one."""
 
     def locate(self, path: str) -> list[Location]:
         """Return which sources read a file, and as what."""
@@ -107,8 +107,8 @@ def _decompressed(spool: Spool, frames: list[Frame]) -> Iterator[bytes]:
 def tool_bytes(config: Config, environ: Mapping[str, str], path: str) -> Iterator[bytes]:
     """Iterate the bytes of a tool's file.
 
-    Raises: ReadError for a database. Closing it here would release the locks of other connections in this process, and
-    its bytes without the write-ahead log are not its content.
+    Raises: ReadError for a database. Its file lacks what is in the write-ahead log, and closing the file here would
+    release the locks of other connections in this process.
     """
     if any(place.unit.kind is Kind.DATABASE for place in locate(find_roots(config, environ), path)):
         raise ReadError(

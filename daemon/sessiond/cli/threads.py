@@ -12,7 +12,7 @@ from sessiond.transcript import Merger, Texts, Thread, read_items
 
 
 class Threads:
-    """Reads the streams of a session that have records. Read again, it reads only what was added to them."""
+    """Reads the streams of a session that have records. A further `read` reads only what was added since the last."""
 
     def __init__(self, reader: Reader) -> None:
         """Read nothing yet."""
@@ -48,7 +48,7 @@ class _Stream:
         self._offset, self._complete = 0, True
         self._memory: Memory = {}
         self._source: Source | None = None
-        """The one that fits: a tool may have a source for each of its formats."""
+        """The source that fits the stream: a tool may have a source for each of its formats."""
         self.merger = Merger()
 
     def read(self, position: Position | None) -> None:
