@@ -178,9 +178,9 @@ EDGES: list[Named] = [
     ),
     Named(
         "a transcript is shown though the rule that masks it was lost",
-        "cli/lookup.py",
-        "    if problem is not None:\n        raise problem\n",
-        "",
+        "cli/output.py",
+        "        raise refused\n",
+        "        pass\n",
         (["tests/unit/cli/test_invalid_config.py", "-k", "unknown_what_to_mask"],),
     ),
     Named(

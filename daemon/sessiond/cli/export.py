@@ -51,10 +51,7 @@ def run(args: argparse.Namespace) -> int:
     directory = args.output if os.path.isdir(args.output) else None
     if len(args.id) > 1 and directory is None:
         raise UsageError("several sessions need a directory", hint="make one and name it: -o DIRECTORY")
-    loaded = load_config(args, valid=True)
-    problem = loaded.problem_with("redact")
-    if problem is not None:
-        raise problem
+    loaded = load_config(args, masked=True)
     with opened_if_any(loaded.config) as spool:
         library = Library(spool, loaded.config, args.environ, open_redactor(loaded.config, args.environ))
         try:

@@ -39,19 +39,12 @@ def nothing_captured() -> NotFound:
 
 
 @contextmanager
-def opened(args: argparse.Namespace, *, readonly: bool = True, masked: bool = False) -> Iterator[tuple[Spool, Config]]:
-    """Open the configured spool.
-
-    If it is only read, an error in the configuration is a warning; but not where `masked` text of the tools' files is
-    printed, and the error may concern what is masked.
+def opened(args: argparse.Namespace, *, readonly: bool = True) -> Iterator[tuple[Spool, Config]]:
+    """Open the configured spool. If it is only read, an error in the configuration is a warning.
 
     Raises: NotFound if there is no spool yet, StateError, ConfigError.
     """
-    loaded = load_config(args, valid=readonly)
-    problem = loaded.problem_with("redact") if masked else None
-    if problem is not None:
-        raise problem
-    config = loaded.config
+    config = load_config(args, valid=readonly).config
     directory = state_dir(config)
     if not os.path.exists(os.path.join(directory, NAME)):
         raise nothing_captured()

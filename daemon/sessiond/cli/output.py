@@ -54,22 +54,28 @@ def mask_text(text: str) -> str:
     return _masks[0](text) if _masks else text
 
 
-def load_config(args: argparse.Namespace, *, tools: Collection[str] | None = None, valid: bool = False) -> Loaded:
+def load_config(
+    args: argparse.Namespace, *, tools: Collection[str] | None = None, valid: bool = False, masked: bool = False
+) -> Loaded:
     """Load the configuration for a command and print its warnings to stderr.
 
-    With `valid`, a problem is a warning, and what is valid is used: for commands that only read.
+    With `valid`, a problem is a warning, and what is valid is used: for commands that only read. With `masked` too, but
+    a problem that may concern what is masked is an error: for commands that print text of the tools' files.
 
     Raises: ConfigError, unless `valid`.
     """
     from sessiond.config import load, load_valid
 
-    loaded = (load_valid if valid else load)(args.config, args.environ, tools=tools)
+    loaded = (load_valid if valid or masked else load)(args.config, args.environ, tools=tools)
+    if masked and (refused := loaded.masking_problem()) is not None:
+        raise refused
     for warning in loaded.warnings:
         warn(warning)
     if loaded.problems:
         problem, more = loaded.problems[0], len(loaded.problems) - 1
-        others = f" ({more} more: sessiond config check)" if more else ""
-        warn(f"{problem}{others}\n  {problem.hint or 'sessiond config check'}")
+        hint = f"\n  {problem.hint}" if problem.hint else ""
+        without = f"it and {more} more" if more else "it"
+        warn(f"{problem}{hint}\n  this command leaves {without} out; see: sessiond config check")
     return loaded
 
 

@@ -63,10 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.origin == "tool" and args.raw is None:
         raise UsageError("--from needs --raw")
-    loaded = load_config(args, valid=True)
-    problem = None if args.unmasked else loaded.problem_with("redact")
-    if problem is not None:
-        raise problem
+    loaded = load_config(args, valid=True, masked=not args.unmasked)
     with opened_if_any(loaded.config) as spool:
         redactor = None if args.unmasked else open_redactor(loaded.config, args.environ)
         library = Library(spool, loaded.config, args.environ, redactor)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from sessiond.config.model import Config
+from sessiond.config.model import Config, Redaction
 from sessiond.config.units import parse_backfill, parse_duration, parse_percent, parse_rate, parse_size
 from sessiond.decoding import convert
 from sessiond.errors import ConfigError
@@ -197,6 +197,17 @@ def did_you_mean(name: str, choices: Collection[str]) -> str | None:
     if len(near) != 1:
         near = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return f'did you mean "{near[0]}"?' if near else None
+
+
+def may_mean_masking(name: str, value: object) -> bool:
+    """Return whether an unknown key at the top of a file may be one about what is masked, mistyped or misplaced.
+
+    It may if its name is similar, if it is a table with a similar name in it, or if only such a key has its value.
+    """
+    modes = typing.get_args(members(Config)["redact"])
+    known = ["redact", "redaction", *members(Redaction)]
+    names = [name, *value] if isinstance(value, dict) else [name]
+    return value in modes or any(did_you_mean(each.lower(), known) for each in names)
 
 
 def _nearest_key(name: str, path: Path, known: Mapping[str, Kind]) -> str:

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import msgspec
 
-from sessiond.config.check import ConfigPosition, Problems, did_you_mean, dotted, members, validate
+from sessiond.config.check import ConfigPosition, Problems, did_you_mean, dotted, may_mean_masking, members, validate
 from sessiond.config.environment import overrides
 from sessiond.config.model import Config
 from sessiond.decoding import convert
@@ -38,16 +38,18 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """Checksums of the content of each file and of the text of each variable."""
     problems: tuple[ConfigError, ...] = ()
     """What `load_valid` left out."""
+    unknown: tuple[tuple[str, Any], ...] = ()
+    """Keys and tables at the top of a file that are not known, with their values."""
 
-    def problem_with(self, prefix: str) -> ConfigError | None:
-        """Return a problem that may concern the keys that begin with `prefix`.
+    def masking_problem(self) -> ConfigError | None:
+        """Return a problem that may concern what is masked.
 
-        A file that can't be read at all, and a table whose name is not known, may concern every key.
+        A file that can't be read at all may. An unknown key may if it looks like one that does.
         """
-        tables = set(members(Config))
+        doubtful = {dotted((name,)) for name, value in self.unknown if may_mean_masking(name, value)}
         for problem in self.problems:
             key = (problem.key or "").removeprefix(PREFIX).lower()
-            if key.startswith(prefix) or key.partition(".")[0].partition("__")[0] not in tables:
+            if problem.key is None or problem.key in doubtful or key.startswith("redact"):
                 return problem
         return None
 
@@ -98,6 +100,7 @@ def _load(file: str | None, environ: Mapping[str, str], tools: Collection[str] |
         origins=values.origins,
         sums=checksums(variables(environ)) | values.sums,
         problems=tuple(problems.found),
+        unknown=tuple(values.unknown),
     )
 
 
@@ -112,12 +115,14 @@ class _Values:
         self.sums: dict[str, int] = {}
         self.files: list[str] = []
         self.warnings: list[str] = []
+        self.unknown: list[tuple[str, Any]] = []
 
     def add_file(self, path: str) -> None:
         """Override the values by those of a file. Raises: ConfigError."""
         table, position, self.sums[path] = _read(path, self._home)
         self.files.append(path)
         self.warnings += _exposed(path)
+        self.unknown += [(name, value) for name, value in table.items() if name not in members(Config)]
         for key, value in _leaves(validate(table, position, self._problems)):
             line = next((position.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in position.lines), None)
             self._add(key, value, f"{path}:{line}", position)

@@ -34,18 +34,19 @@ def run(harness: DaemonHarness, text: str, *words: str, **environ: str) -> int:
 def test_a_typo_is_one_warning_of_a_command_that_reads(
     harness: DaemonHarness, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The warning has the file, the line, the key and a hint."""
+    """The warning has the file, the line, the key, a hint and the command that checks the file."""
     assert run(harness, TYPO, *words) == 0
     captured = capsys.readouterr()
     assert captured.out
     assert captured.err == (
         f'sessiond: warning: {harness.home}/config.toml:3: endpoint.timeuot: unknown key\n  did you mean "timeout"?\n'
+        "  this command leaves it out; see: sessiond config check\n"
     )
 
 
 def test_several_typos_are_one_warning_too(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(harness, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls", "--wait", "0") == 0
-    assert "unknown key (2 more: sessiond config check)\n" in capsys.readouterr().err
+    assert "this command leaves it and 2 more out; see: sessiond config check\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ['url = "x', 'state_dir = "relative"\n', "\x00", "[endpoint]\n[endpoint]\n"])
@@ -92,16 +93,41 @@ def test_the_problem_is_in_status_and_in_doctor(harness: DaemonHarness, capsys: 
         ('[readction]\nsecrets = "x"\n', {}),
         ("[redaction\n", {}),
         ("", {"SESSIOND_REDACT": "of"}),
+        ('[masking]\nsecret_from = ["env:*_TOKEN"]\n', {}),
+        ('secrets = ["env:*_TOKEN"]\n', {}),
+        ('mask = "hash"\n', {}),
     ],
 )
 def test_a_transcript_is_not_shown_while_it_is_unknown_what_to_mask(
     harness: DaemonHarness, text: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tool's own file is not masked, and the invalid rule may be the one that would hide the user's secret."""
-    assert run(harness, text, "show", SESSION, **environ) == 78
-    assert "why?" not in capsys.readouterr().out
+    for command in ("show", "export"):
+        assert run(harness, text, command, SESSION, **environ) == 78
+        captured = capsys.readouterr()
+        assert "why?" not in captured.out
+        assert "warning" not in captured.err, "the problem is reported once, as the error"
     assert run(harness, text, "show", SESSION, "--unmasked", **environ) == 0
     assert "why?" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ['rescann = "5m"\n', "[backlogs]\nmax_cpu = 5\n", 'exclued = ["~/work/*"]\n', "foo = 1\n"]
+)
+def test_a_transcript_is_shown_despite_a_key_that_masks_nothing(
+    harness: DaemonHarness, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading changes nothing that an exclusion or a limit protects. The daemon refuses the same file."""
+    key = text.strip("[").split()[0].rstrip("]")
+    for words in (["show", SESSION], ["show", SESSION, "--raw"], ["export", SESSION]):
+        assert run(harness, text, *words) == 0
+        captured = capsys.readouterr()
+        assert "why?" in captured.out
+        assert f"{harness.home}/config.toml:1: {key}: unknown key\n" in captured.err
+        assert captured.err.endswith("this command leaves it out; see: sessiond config check\n")
+    for words in (["run"], ["sync"]):
+        assert run(harness, text, *words) == 78
+        capsys.readouterr()
 
 
 def test_a_refused_address_is_not_used(tmp_path: Path) -> None:
