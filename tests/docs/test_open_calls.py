@@ -27,6 +27,7 @@ ALLOWED = {
     "cli/masked_stream.py": "files of the configuration",
     "cli/run.py": "/dev/null and the standard streams",
     "cli/streams.py": "the archive's token; descriptors of transcripts",
+    "cli/tool_folder.py": "descriptors of the small files of a folder",
     "config/load.py": "configuration files",
     "config/token.py": "the token file",
     "config/write.py": "configuration files",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from sessiond.cli.lookup import endpoint_url, find_session, nothing_captured
+from sessiond.cli.lookup import endpoint_url, find_session, nothing_captured, short_ids
 from sessiond.cli.masked import mask_pieces
 from sessiond.cli.session_view import SessionView, local_view, remote_view
 from sessiond.cli.streams import LocalSession, open_client, pieces, tool_bytes
+from sessiond.cli.tool_folder import choose_file, folder_bytes
 from sessiond.config import Config, state_dir
 from sessiond.endpoint.read_client import ReadClient
 from sessiond.endpoint.wire import RECORDS, StoredSession, StoredStream
 from sessiond.errors import EndpointError, NotFound
-from sessiond.ingest import Index
+from sessiond.ingest import Index, Location
+from sessiond.ingest.files import list_folder
 from sessiond.restored import RestoredSessions
 from sessiond.session import Session
 from sessiond.sources import find_roots
+from sessiond.sources.base import Kind
 from sessiond.spool import Spool
 from sessiond.spool.rows import SessionState, StreamState
 from sessiond.state import has_archive
@@ -74,8 +78,14 @@ class Reader(Protocol):
         Raises: EndpointError, NotFound.
         """
 
+    def folder_files(self) -> list[str]:
+        """Return the names of the tool's files if the session is a folder of files on this machine; else nothing."""
+
     def tool_file(self, name: str) -> Iterator[bytes]:
-        """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
+        """Iterate the bytes of the tool's own file of a stream, or of a file of its folder, masked.
+
+        Raises: NotFound, ReadError.
+        """
 
 
 class LocalReader:
@@ -125,12 +135,38 @@ class LocalReader:
         return mask_pieces(self._redactor, pieces(self._local, stream, start), path)
 
     def tool_file(self, name: str) -> Iterator[bytes]:
-        """Iterate the bytes of the tool's own file of a stream, masked. Raises: NotFound, ReadError."""
-        files = self._spool.catalog.files(self._stream(name).id)
-        path = next((file.path.partition("::")[0] for file in files if file.gone_ms is None), None)
+        """Iterate the bytes of the tool's own file of a stream, or of a file of its folder, masked.
+
+        Raises: NotFound, ReadError.
+        """
+        folder = self._folder()
+        if folder is not None and name in list_folder(folder)[0]:
+            return mask_pieces(self._redactor, folder_bytes(folder, name), os.path.join(folder.path, name))
+        path = next(self._paths(self._stream(name)), None)
         if path is None:
             raise NotFound(f"the tool has deleted its file of stream {name}", hint=WITHOUT_TOOL)
+        if folder is not None and path == folder.path:
+            raise choose_file(folder, short_ids(self._spool, [str(self.record.id)])[str(self.record.id)])
         return mask_pieces(self._redactor, tool_bytes(self._config, self._environ, path), path)
+
+    def folder_files(self) -> list[str]:
+        """Return the names of the tool's files if the session is a folder of files; else nothing."""
+        folder = self._folder()
+        return [] if folder is None else list_folder(folder)[0]
+
+    def _folder(self) -> Location | None:
+        """Return the folder that the session is read from; None if it is something else, or gone."""
+        for path in {path for stream in self._every() for path in self._paths(stream)}:
+            for place in self._local.locate(path):
+                if place.unit.kind is Kind.FOLDER and os.path.isdir(place.path):
+                    return place
+        return None
+
+    def _paths(self, stream: StreamState) -> Iterator[str]:
+        """Iterate the tool's files of a stream that are not gone."""
+        for file in self._spool.catalog.files(stream.id):
+            if file.gone_ms is None:
+                yield file.path.partition("::")[0]
 
     def _every(self) -> list[StreamState]:
         number = self._session.id
@@ -179,6 +215,10 @@ class RemoteReader:
             self._machine, self.record.id, name, generation=current.generation, start=start, end=current.length
         )
         return mask_pieces(self._redactor, found, self.record.source_path or "")
+
+    def folder_files(self) -> list[str]:
+        """Return nothing: the tool's files are on another machine, or gone."""
+        return []
 
     def tool_file(self, name: str) -> Iterator[bytes]:
         """Raise NotFound: the tool's file is on another machine, or gone."""

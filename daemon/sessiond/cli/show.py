@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=MAIN,
         metavar="STREAM",
-        help="write the bytes of a stream (default: main), with secrets masked",
+        help="write the bytes of a stream (default: main), with secrets masked; with --from tool also of a file of its"
+        " folder",
     )
     kind.add_argument("-f", "--follow", action="store_true", help="keep printing what is added, until Ctrl+C")
     parser.add_argument(
@@ -70,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             reader = library.find(args.id)
             if args.raw is not None:
-                name = _find_stream(reader, args.raw)
-                raw = reader.tool_file(name) if args.origin == "tool" else reader.content(name)
-                for piece in raw:
+                for piece in _raw(reader, args.raw, from_tool=args.origin == "tool"):
                     sys.stdout.buffer.write(piece)
             elif args.items:
                 from sessiond.cli.threads import threads
@@ -91,6 +90,13 @@ def run(args: argparse.Namespace) -> int:
         finally:
             library.close()
     return 0
+
+
+def _raw(reader: Reader, name: str, *, from_tool: bool) -> Iterator[bytes]:
+    """Return the bytes of a stream, or of a file of the tool's folder. Raises: NotFound, ReadError, EndpointError."""
+    if not from_tool:
+        return reader.content(_find_stream(reader, name))
+    return reader.tool_file(name if name in reader.folder_files() else _find_stream(reader, name))
 
 
 def _find_stream(reader: Reader, name: str) -> str:

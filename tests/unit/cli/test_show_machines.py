@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import tracemalloc
 import types
 import uuid
@@ -31,6 +32,7 @@ from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemo
 
 AGENT = CLAUDE.removesuffix(".jsonl") + "/subagents/agent-a1.jsonl"
 SECRET = expand("ghp_<A36>", 1)
+SAMPLES = Path(__file__).parents[2] / "conformance/samples"
 
 
 @pytest.fixture
@@ -145,6 +147,37 @@ def test_the_tools_own_file_is_written_as_it_is(
     harness.settle()
     assert run(harness, "show", SESSION, "--raw", "--from", "tool") == 1
     assert b"the tool has deleted its file" in capfdbinary.readouterr().err
+
+
+def test_a_file_of_a_session_that_is_a_folder_is_chosen(
+    harness: DaemonHarness, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The error has the command and the names; a link in the folder is no file of the session."""
+    name = "0000000d00004000800000000000000d"
+    folder = Path(harness.home, ".openhands/conversations", name)
+    shutil.copytree(SAMPLES / "openhands/cli-1.16/.openhands/conversations" / name, folder)
+    event = next(each.name for each in sorted(folder.glob("events/*.json")))
+    (folder / "events/our notes.txt").write_text(f"We used {SECRET}")
+    (folder / "link.json").symlink_to(folder / "base_state.json")
+    harness.settle()
+    show = ("show", "0000000d", "--from", "tool", "--raw")
+    for words in (show, (*show, "main")):
+        assert run(harness, *words) == 1
+        said = capfdbinary.readouterr().err.decode()
+        assert said.startswith(
+            "sessiond: the tool keeps this session in a folder of 6 files: choose one\n"
+            "  sessiond show 0000000d --from tool --raw FILE, where FILE is one of these:\n"
+        )
+        assert f"\n  events/{event}\n" in said
+        assert "\n  'events/our notes.txt'\n" in said
+        assert "link.json" not in said
+    assert run(harness, *show, f"events/{event}", "--unmasked") == 0
+    assert capfdbinary.readouterr().out == (folder / "events" / event).read_bytes()
+    assert run(harness, *show, "events/our notes.txt") == 0
+    assert capfdbinary.readouterr().out == f"We used {'*' * len(SECRET)}".encode()
+    for other in ("link.json", "../base_state.json", "events"):
+        assert run(harness, *show, other) == 1
+        assert b"no stream" in capfdbinary.readouterr().err
 
 
 def test_a_database_of_a_tool_is_not_written_as_bytes(
