@@ -132,10 +132,13 @@ def _verified(status: Status, last: Verification) -> str:
     """Format the result of the last comparison with the endpoint."""
     when = _ago(status, last.at_ms)
     if last.different:
-        return f"{when}: the endpoint had other bytes of {count(last.different, 'stream')}, pushed again where possible"
+        again = "" if last.unrepaired else ", pushed again where possible"
+        return f"{when}: the endpoint had other bytes of {count(last.different, 'stream')}{again}"
     if not last.incomplete:
-        return f"{when}: the endpoint has {count(last.sessions, 'session')} completely"
-    return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint, pushed again"
+        streams = f" ({count(last.streams, 'stream')})" if last.streams else ""
+        return f"{when}: the endpoint has {count(last.sessions, 'session')}{streams} completely"
+    again = "" if last.unrepaired else ", pushed again"
+    return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint{again}"
 
 
 def _backlog(status: Status) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sessiond.cli.lookup import check_tool, endpoint_url, find_session, nothing_captured
 from sessiond.cli.streams import open_client
-from sessiond.cli.verified import Problem, Verified, VerifiedTool, archive_problem
+from sessiond.cli.verified import REASONS, Problem, Verified, VerifiedTool, archive_problem, keep_result
 from sessiond.cli.verified_bytes import EndpointBytes, Positions
 from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded, state_dir
@@ -36,15 +36,9 @@ from sessiond.spool.verification import Claim, Claims
 from sessiond.state import has_archive
 from sessiond.upload.compare_digests import Stated, compare_digests
 from sessiond.upload.read_back import distrust
-from sessiond.upload.verify import Comparison, apply_comparison, compare
+from sessiond.upload.verify import Comparison, apply_comparison, compare, conclude
 from sessiond.watch.scan import scan
 
-REASONS = {
-    State.WAITING: "is on its way to the endpoint",
-    State.ARCHIVED: "is only in the built-in archive so far",
-    State.PARKED: "has a part that the endpoint refuses: sessiond queue",
-    State.LOST: "has bytes that are neither in the tool's file nor at the endpoint: sessiond queue",
-}
 CHANGED = "has changed since it was captured"
 
 
@@ -276,11 +270,13 @@ class _Verifier:
     # Repair
 
     def _store(self, result: Comparison, *, repair: bool) -> None:
-        """Store the result, and have what differs pushed again; the scan that follows captures what is missing."""
-        if not self._args.repair:
-            return
+        """Store the result for `status`, and have what differs pushed again; the scan that follows captures more."""
         whole = self._args.tool is None and self._chosen is None
-        apply_comparison(self._spool, result, self._url, now_ms() if whole else None, repair=repair)
+        if self._args.repair:
+            apply_comparison(self._spool, result, self._url, now_ms() if whole else None, repair=repair)
+        if whole:
+            found = conclude(result, self._url, now_ms(), self._different, repair=repair)
+            keep_result(state_dir(self._config), found)
         if not repair:
             return
         with self._spool.transaction():

@@ -35,6 +35,8 @@ class Comparison(msgspec.Struct, kw_only=True):
     """The claims that were compared, and those that the endpoint contradicts."""
 
     sessions: set[str] = msgspec.field(default_factory=set)
+    streams: int = 0
+    """The streams that were compared."""
     wrong: list[Claim] = []
     expired: set[str] = msgspec.field(default_factory=set)
     """Sessions that the endpoint let go because it keeps sessions for some days only."""
@@ -82,6 +84,7 @@ def compare(
         if claim.session in result.expired or (claim.bare and result.records):
             continue  # no list has a session without a record: its streams are asked for
         result.sessions.add(claim.session)
+        result.streams += claim.stream is not None
         found = result.held.get(claim.session)
         if claim.stream is None:
             wrong = result.records and (found is None or (found.revision or 0) < claim.revision)
@@ -109,9 +112,26 @@ def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | N
         if now_ms is not None:
             for session in filter(spool.forgotten.is_captured, result.expired):
                 spool.outbox.expire(session, now_ms)
-            sessions, incomplete = len(result.sessions), len(result.incomplete)
-            checked = Verification(at_ms=now_ms, url=url, sessions=sessions, incomplete=incomplete)
-            spool.set_meta(RESULT, verification_value(checked))
+            spool.set_meta(RESULT, verification_value(conclude(result, url, now_ms)))
+
+
+def conclude(
+    result: Comparison, url: str, now_ms: int, different: Collection[Claim] = (), *, repair: bool = True
+) -> Verification:
+    """Return the result of a comparison as `status` shows it. `different`: streams of which other bytes were found.
+
+    `repair`: whether what differs is pushed again.
+    """
+    differing = result.incomplete | {claim.session for claim in different}
+    return Verification(
+        at_ms=now_ms,
+        url=url,
+        sessions=len(result.sessions),
+        streams=result.streams,
+        incomplete=len(result.incomplete),
+        different=len({claim.stream for claim in different}),
+        unrepaired=0 if repair else len(differing),
+    )
 
 
 def _list(client: ReadClient, machine_id: str) -> Iterator[tuple[dict[str, Held], set[str]]]:

@@ -7,21 +7,22 @@ import os
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from msgspec.structs import replace
 
-from sessiond import exit_codes, zstd
+from sessiond import exit_codes, state, zstd
 from sessiond.cli import main
 from sessiond.daemon.periodic_check import PeriodicCheck
 from sessiond.endpoint.server import tokens
 from sessiond.spool.archive_counts import ARCHIVE_LISTED
 from sessiond.spool.archived import ArchivedSession
-from sessiond.spool.verification import EACH_MS, RESULT, read_verification
+from sessiond.spool.verification import EACH_MS, RESULT, last_check_ms, read_verification
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
 from support.sample_tree import build
 
@@ -443,9 +444,89 @@ def test_status_shows_the_last_comparison(harness: DaemonHarness, capsys: pytest
     assert run(harness, "verify", "--repair") == 0
     capsys.readouterr()
     run(harness, "status")
-    assert "just now: the endpoint has 2 sessions completely" in capsys.readouterr().out
+    assert "just now: the endpoint has 2 sessions (2 streams) completely" in capsys.readouterr().out
     run(harness, "status", SESSIOND_ENDPOINT__URL="http://127.0.0.1:1")
     assert "completely" not in capsys.readouterr().out
+
+
+def shown(harness: DaemonHarness, capsys: pytest.CaptureFixture[str], **environ: str) -> dict[str, Any]:
+    """The answer of `status` beside a daemon: without one, it is never healthy."""
+    capsys.readouterr()
+    lock = state.Lock(harness.state)
+    run(harness, "status", "--json", **environ)
+    lock.release()
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_a_whole_verify_is_the_last_check_that_status_shows(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the streams that were compared. One of some sessions is not."""
+    capture(harness)
+    for words in ((SESSION,), ("--tool", "claude-code")):
+        assert run(harness, "verify", *words) == 0
+        assert shown(harness, capsys)["verification"] is None
+    assert run(harness, "verify") == 0
+    answer = shown(harness, capsys)
+    found = answer["verification"]
+    assert (found["sessions"], found["streams"], found["incomplete"], found["different"]) == (2, 2, 0, 0)
+    assert answer["healthy"]
+    assert last_check_ms(harness.spool, harness.address) == found["at_ms"]
+    run(harness, "status")
+    assert "just now: the endpoint has 2 sessions (2 streams) completely" in capsys.readouterr().out
+
+
+def replace_bytes(harness: DaemonHarness) -> None:
+    """Have the endpoint change bytes of one stream, and compute its digest from them."""
+    with closing(endpoint_db(harness)) as db:
+        row, frame = db.execute("SELECT rowid, frame FROM chunks").fetchone()
+        other = zstd.compress(zstd.decompress(frame, 1 << 20).replace(b'"user"', b'"uses"'))
+        db.execute("UPDATE chunks SET frame = ? WHERE rowid = ?", (other, row))
+        db.execute("UPDATE generations SET sha256 = NULL")
+    harness.endpoint.store.digests.clear()
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda harness: lose(harness, RECORD), "just now: 1 of 2 sessions incomplete at the endpoint\n"),
+        (lambda harness: lose(harness, *BYTES), "just now: 1 of 2 sessions incomplete at the endpoint\n"),
+        (replace_bytes, "just now: the endpoint had other bytes of 1 stream\n"),
+    ],
+)
+def test_a_difference_that_verify_finds_degrades_status_until_it_is_repaired(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str], damage: Callable[[DaemonHarness], None], line: str
+) -> None:
+    """Without `--repair`, nothing is pushed again before the next check, which a daemon begins with."""
+    capture(harness)
+    damage(harness)
+    assert run(harness, "verify") == exit_codes.DEGRADED
+    answer = shown(harness, capsys)
+    assert (answer["healthy"], answer["verification"]["unrepaired"]) == (False, 1)
+    assert [each["do"] for each in answer["advice"] if each["degraded"]] == [
+        "push again what differs: sessiond verify --repair"
+    ]
+    run(harness, "status")
+    assert line in capsys.readouterr().out
+    assert last_check_ms(harness.spool, harness.address) == 0
+    assert run(harness, "verify", "--repair") == 0
+    answer = shown(harness, capsys)
+    assert (answer["healthy"], answer["verification"]["unrepaired"]) == (True, 0)
+
+
+def test_verify_answers_though_its_result_can_not_be_stored(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The comparison was made all the same."""
+    capture(harness)
+    harness.spool.connection.execute(
+        f"CREATE TRIGGER full BEFORE INSERT ON meta WHEN new.key = '{RESULT}' BEGIN SELECT raise(FAIL, 'no room'); END"
+    )
+    assert run(harness, "verify") == 0
+    captured = capsys.readouterr()
+    assert "everything is safe" in captured.out
+    assert "`status` will not show this result: " in captured.err
 
 
 def test_what_only_the_built_in_archive_has_is_a_problem(
