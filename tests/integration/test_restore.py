@@ -225,6 +225,37 @@ def test_a_session_that_goes_back_and_forth_counts_each_message_once(
     assert {machine: number for machine, (number, _) in counts(first).items()} == {"testbox": 3, "second": 2}
 
 
+def test_what_is_masked_in_a_restored_session_is_counted(
+    first: DaemonHarness, second: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In what is written now: a session without secrets has no such line, nor has a second restore."""
+
+    def masked(machine: DaemonHarness, *arguments: str, name: str = "second") -> list[str]:
+        capsys.readouterr()
+        assert restore(machine, *arguments, machine=name) == 0
+        shown = capsys.readouterr().out.splitlines()
+        return [line.partition(",")[0] for line in shown if line.startswith("masked")]
+
+    for machine in (first, second):
+        machine.close()
+        machine.settings["redact"] = "mask"
+        machine.open()
+    os.makedirs(f"{first.home}/src/engine")
+    here, there = restored_path(first), restored_path(second)
+    first.write(os.path.relpath(here, first.home), claude(SESSION, 1, text="a **bold** word"))
+    first.settle()
+    assert masked(second, "--dry-run") == []
+    first.write(os.path.relpath(here, first.home), claude(SESSION, 2, text=f"{SECRET} and again {SECRET}"))
+    first.write(os.path.relpath(here, first.home).replace(".jsonl", "/tool-results/a.txt"), f"key {SECRET}\n".encode())
+    first.settle()
+    for words in (["--dry-run"], []):
+        assert masked(second, *words) == ["masked    asterisks in 3 places"]
+    assert masked(second) == []
+    second.write(os.path.relpath(there, second.home), claude(SESSION, 3, text=f"one more: {SECRET}"))
+    second.settle()
+    assert masked(first, name="testbox") == ["masked    asterisks in 1 place"], "the rest of the file that is here"
+
+
 def test_a_session_that_another_machine_continued_goes_back_to_its_own_directory(
     first: DaemonHarness, second: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from sessiond.restore import (
     identity_here,
     keep_from_cleanup,
     marked,
+    masked_notes,
     missing,
     read_linked,
     read_small,
@@ -282,10 +283,9 @@ def _show(stored: wire.StoredSession, restoration: Restoration, target: Target, 
         paths = [tilde(each, home) for each in found]
         rows += [("file", f"{what}: {text}") for text in (folded(paths) if args.dry_run else shortened(paths))]
     rows += [("import", f"{will}run: {_shell(each.command)}") for each in restoration.plan.imports]
-    left = missing(stored)
-    if left:
+    if left := missing(stored):
         rows.append(("missing", f"{record.machine_id} has not pushed the last {size(left)} yet"))
-    rows.append(("masked", "secrets were masked before they left their machine; the tool sees asterisks instead"))
+    rows += [("masked", each) for each in masked_notes(restoration, target.read)]
     rows += [("note", each) for each in restoration.plan.notes]
     for label, text in rows:
         for number, line in enumerate(wrapped(escape(text), columns(sys.stdout) - LABEL)):

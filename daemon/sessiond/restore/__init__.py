@@ -7,6 +7,7 @@ from sessiond.restore.engine import Restoration, Restorer, read_linked, read_sma
 from sessiond.restore.fetch import Archive, Sessions, last_active, latest, missing
 from sessiond.restore.journal import Conflict
 from sessiond.restore.marks import Here, identity_here, marked
+from sessiond.restore.masked import masked_notes
 
 __all__ = [
     "Archive",
@@ -20,6 +21,7 @@ __all__ = [
     "last_active",
     "latest",
     "marked",
+    "masked_notes",
     "missing",
     "read_linked",
     "read_small",
