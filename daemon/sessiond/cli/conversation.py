@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
+from sessiond.cli.children import stored_children
 from sessiond.cli.lookup import endpoint_url, find_session, nothing_captured, short_ids
 from sessiond.cli.masked import mask_pieces
 from sessiond.cli.session_view import SessionView, local_view, remote_view
@@ -188,7 +189,8 @@ class RemoteReader:
 
     def view(self) -> SessionView:
         """Return the record, further metadata and the streams. Raises: EndpointError."""
-        return remote_view(self._stored, {each.name: each.media_type for each in self._every()})
+        children = stored_children(self._client, self.record)
+        return remote_view(self._stored, {each.name: each.media_type for each in self._every()}, children)
 
     def streams(self) -> list[StreamRef]:
         """Return the streams, those of records first. Raises: EndpointError."""

@@ -60,7 +60,8 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None
     parent: UUID | None
     children: list[Child] = []
-    """The sessions that were started or forked from this one, as far as this machine has them."""
+    """The sessions that were started or forked from this one, as far as this machine has them. For a session of another
+    machine: those that the endpoint has and that began at most a day after its end."""
     continues: Origin | None = None
     """The session of another machine from which this one was restored."""
     revision: int
@@ -157,7 +158,7 @@ def local_view(
     )
 
 
-def remote_view(stored: StoredSession, media_types: Mapping[str, str]) -> SessionView:
+def remote_view(stored: StoredSession, media_types: Mapping[str, str], children: list[Child]) -> SessionView:
     """Return a session at the endpoint; `media_types` has its streams."""
     from sessiond.cli.remote import make_row, stream_states
 
@@ -167,6 +168,7 @@ def remote_view(stored: StoredSession, media_types: Mapping[str, str]) -> Sessio
         record=stored.record,
         title=stored.title,
         parent=stored.parent,
+        children=children,
         continues=stored.continues,
         revision=stored.revision,
         pushed=stored.revision,

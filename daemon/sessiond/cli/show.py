@@ -113,6 +113,7 @@ def _find_stream(reader: Reader, name: str) -> str:
 
 def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
     """Iterate the lines of the facts and the conversation."""
+    from sessiond.cli.children import Calls
     from sessiond.cli.session_view import facts
     from sessiond.cli.threads import threads
     from sessiond.transcript import converse
@@ -120,7 +121,9 @@ def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
 
     found = list(threads(reader))
     without = [] if any(thread.items for thread in found) else ["", "no transcript was captured"]
-    return chain(facts(reader.view()), without, render(converse(found), _style(args)))
+    view = reader.view()
+    calls = Calls(view.record, view.children)
+    return chain(facts(view), without, render(converse(found), _style(args), calls.lines))
 
 
 def _style(args: argparse.Namespace) -> Style:

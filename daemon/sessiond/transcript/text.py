@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -35,8 +35,13 @@ class Style(msgspec.Struct, frozen=True, kw_only=True):
     """Whether results and added text are shown in full."""
 
 
-def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
-    """Iterate the lines of a conversation, without control characters. The text keeps its Markdown in a pipe."""
+def render(
+    steps: Iterable[Step], style: Style, beside: Callable[[Item], Iterable[str]] = lambda _: ()
+) -> Iterator[str]:
+    """Iterate the lines of a conversation, without control characters. The text keeps its Markdown in a pipe.
+
+    `beside` returns lines that are shown after an item.
+    """
     headings = labels.Headings(after_calls=True)
     day: date | None = None
     for step in steps:
@@ -53,6 +58,7 @@ def render(steps: Iterable[Step], style: Style) -> Iterator[str]:
             yield _heading(step, who, style)
         margin = INDENT * (step.depth + 1)
         yield from (f"{margin}{line}".rstrip() for line in _body(item, style, len(margin)))
+        yield from (f"{margin}{_dim(escape(line), style)}" for line in beside(item))
 
 
 def _heading(step: Step, who: str, style: Style) -> str:

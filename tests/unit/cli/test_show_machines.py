@@ -29,6 +29,7 @@ from sessiond.spool import Spool
 from sessiond.transcript import Merger, Place, Placed, Step, Texts, Thread, converse
 from sessiond.transcript.text import Style
 from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude, daemon_harness
+from support.sample_tree import build
 
 AGENT = CLAUDE.removesuffix(".jsonl") + "/subagents/agent-a1.jsonl"
 SECRET = expand("ghp_<A36>", 1)
@@ -178,6 +179,46 @@ def test_a_file_of_a_session_that_is_a_folder_is_chosen(
     for other in ("link.json", "../base_state.json", "events"):
         assert run(harness, *show, other) == 1
         assert b"no stream" in capfdbinary.readouterr().err
+
+
+CHILD = "01a2037e-0452-7000-8000-000000000452"
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_subagent_with_a_session_of_its_own_is_shown_at_its_call(
+    elsewhere: bool, harness: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the first result that has its id. Another machine knows of it from the endpoint."""
+    build("codex/0.100-subagent", harness.home)
+    (rollout,) = Path(harness.home).rglob("rollout-*0451.jsonl")
+    with rollout.open("a") as file:
+        for second, made in enumerate(
+            (
+                {"type": "function_call", "name": "spawn_agent", "arguments": "{}", "call_id": "call_1"},
+                {"type": "function_call_output", "call_id": "call_1", "output": json.dumps({"agent_id": CHILD})},
+                {
+                    "type": "function_call",
+                    "name": "wait",
+                    "arguments": json.dumps({"ids": [CHILD]}),
+                    "call_id": "call_2",
+                },
+                {"type": "function_call_output", "call_id": "call_2", "output": "helped"},
+            )
+        ):
+            record = {"timestamp": f"2026-04-01T10:00:2{second}.000Z", "type": "response_item", "payload": made}
+            file.write(json.dumps(record) + "\n")
+    harness.settle()
+    state = str(tmp_path / "other") if elsewhere else None
+    assert run(harness, "show", "01a2037e-0451", state=state) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"child      {CHILD}  continue" in lines
+    result = next(number for number, line in enumerate(lines) if line.startswith("  = {"))
+    assert lines[result + 1] == f"  child {CHILD}  continue"
+    assert sum(f"child {CHILD}" in line for line in lines) == 1
+    assert run(harness, "show", "01a2037e-0451", "--json", state=state) == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)["children"]] == [CHILD]
+    assert run(harness, "show", SESSION, "--json", state=state) == 0
+    assert json.loads(capsys.readouterr().out)["children"] == []
 
 
 def test_a_database_of_a_tool_is_not_written_as_bytes(
