@@ -23,6 +23,7 @@ ALLOWED = {
     "cli/__init__.py": "/dev/null",
     "cli/demo.py": "the transcript that it has written itself",
     "cli/editing.py": "the configuration and its draft",
+    "cli/elsewhere.py": "the sessions that `ls` listed last",
     "cli/logs.py": "log files",
     "cli/masked_stream.py": "files of the configuration",
     "cli/run.py": "/dev/null and the standard streams",

@@ -68,21 +68,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _values(args: argparse.Namespace, kind: str) -> Iterator[str]:
-    """Iterate the values that a shell offers. They come from the spool; the endpoint is not asked."""
-    from sessiond.cli.lookup import SHORT, opened_if_any
+    """Iterate the values that a shell offers: of the spool, and of what `ls` listed last. The endpoint is not asked."""
+    from sessiond.cli.elsewhere import remembered
+    from sessiond.cli.lookup import opened_if_any, short_ids
     from sessiond.config import load_valid
 
-    with opened_if_any(load_valid(args.config, args.environ).config) as spool:
+    config = load_valid(args.config, args.environ).config
+    others = remembered(config)
+    with opened_if_any(config) as spool:
         tools = [] if spool is None else spool.stats.tool_names()
         if kind == "keys":
             yield from _keys(tools)
         elif kind == "tools":
-            yield from tools
-        elif spool is not None and kind == "ids":
-            length = spool.stats.id_length(SHORT)
-            yield from (each[:length] for each in spool.stats.newest_ids(NEWEST))
-        elif spool is not None:
-            yield from spool.stats.machine_names()
+            yield from dict.fromkeys([*tools, *(each.tool for each in others)])
+        elif kind == "ids":
+            here = [] if spool is None else spool.stats.newest_ids(NEWEST)
+            yield from short_ids(spool, list(dict.fromkeys([*here, *(each.id for each in others)]))).values()
+        else:
+            here = [] if spool is None else spool.stats.machine_names()
+            yield from dict.fromkeys([*here, *(each.machine for each in others)])
 
 
 def _keys(tools: list[str]) -> list[str]:

@@ -85,8 +85,7 @@ def run(args: argparse.Namespace) -> int:
     """List sessions. An empty list is not an error. Raises: UsageError for an unknown tool, StateError."""
     config = load_config(args, valid=True).config
     selection = make_selection(args)
-    terminal = sys.stdout.isatty() and not args.json
-    if terminal and selection.limit is None:
+    if sys.stdout.isatty() and not args.json and selection.limit is None:
         selection = msgspec.structs.replace(selection, limit=NEWEST)
     limit = selection.limit
     if args.said is not None:  # any of them may match
@@ -110,9 +109,10 @@ def run(args: argparse.Namespace) -> int:
             check_tool(args.tool)
         stored, source = _ask(question, args.wait)
         answered = stored is not None
-        if stored is None:
-            stored = _archived(spool, state_dir(config), selection)
+        stored = _archived(spool, state_dir(config), selection) if stored is None else stored
         rows = _merge(local, stored, selection, spool)
+        if question is not None and answered:
+            question.remember(rows)
         if args.said is not None:
             rows = _saying(rows, limit, args, spool, config)
         if args.json:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sessiond.cli.elsewhere import remember
 from sessiond.cli.selection import Directory, Row, Selection, Sort
 from sessiond.clock import now_ms
 from sessiond.config import Config, read_token, state_dir
@@ -78,6 +79,10 @@ class Question:
         if self._problem is not None:
             raise self._problem
         return self._stored
+
+    def remember(self, rows: Iterable[Row]) -> None:
+        """Keep which of the rows of the list are of other machines, for completions."""
+        remember(self._config, self._selection, rows)
 
     def _run(self) -> None:
         try:

@@ -369,3 +369,38 @@ def test_long_ids_are_whole_on_a_narrow_terminal(width: int) -> None:
     lines = listing(rows, short, now_ms=9 * HOUR, width=width, home="/home/dev").splitlines()
     assert lines[1] == f"  {rows[0].record.id}  9 h ago"
     assert max(map(len, lines)) <= width
+
+
+def test_a_shell_completes_what_ls_has_listed_of_other_machines(
+    harness: DaemonHarness, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The endpoint is not asked. A filter, or an endpoint that does not answer, changes nothing."""
+
+    def values(kind: str, state: str = "", url: str = "http://127.0.0.1:9") -> set[str]:
+        capsys.readouterr()
+        assert run(harness, "completions", "--values", kind, state=state, url=url) == 0
+        return set(capsys.readouterr().out.splitlines())
+
+    here = {SESSION[:8]}
+    file = Path(harness.state, "elsewhere")
+    file.unlink(missing_ok=True)
+    assert values("ids") == here
+    ids(harness, capsys, "--tool", "codex")
+    assert values("ids", url=harness.endpoint.url) == here
+    ids(harness, capsys)
+    run(harness, "ls", "--wait", "0.2", url="http://127.0.0.1:9")
+    url = harness.endpoint.url
+    assert values("ids", url=url) == here | {DESKTOP[:8], MINE[:8], LIVE[:8]}
+    assert values("tools", url=url) == {"claude-code", "codex"}
+    assert values("machines", url=url) == {"testbox", "desktop"}
+    assert values("ids") == here, "that is another endpoint"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"Weave" not in file.read_bytes()
+    written = file.stat().st_ino
+    ids(harness, capsys)
+    assert file.stat().st_ino == written, "an equal list is not written again"
+    file.write_bytes(b"{")
+    assert values("ids", url=url) == here
+    bare = str(tmp_path / "bare")
+    assert run(harness, "ls", *PATIENT, state=bare) == 0
+    assert not os.path.exists(bare), "reading leaves no state directory behind"
