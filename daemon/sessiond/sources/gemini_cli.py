@@ -226,7 +226,7 @@ def _message_items(message: dict[str, Any], base: Item) -> Iterator[Item]:
     injected = base.speaker is Speaker.USER and not base.counts
     yield from blocks(message.get("content"), replace(base, injected=injected))
     for each in message.get("toolCalls") or ():
-        made = replace(call(each, base), name=name_of(each.get("name")))
+        made = replace(call(each, base), name=name_of(each.get("name")), stream=name_of(each.get("agentId")))
         yield made
         if output := text_of(find(each, "resultDisplay", "result")):
             failure = each.get("status") == "error"

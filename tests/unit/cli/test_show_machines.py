@@ -221,6 +221,22 @@ def test_a_subagent_with_a_session_of_its_own_is_shown_at_its_call(
     assert json.loads(capsys.readouterr().out)["children"] == []
 
 
+def test_a_subagent_of_gemini_is_shown_at_its_call(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the id of the agent, which the call has."""
+    child = "00000021-0000-4000-8000-000000000021"
+    build("gemini-cli/0.61-subagent", harness.home)
+    (chat,) = Path(harness.home).rglob("session-*00000020.jsonl")
+    named = chat.read_text().replace(
+        '"name":"invoke_agent","args"', f'"agentId":"{child}","name":"invoke_agent","args"'
+    )
+    chat.write_text(named)
+    harness.settle()
+    assert run(harness, "show", "00000020") == 0
+    lines = capsys.readouterr().out.splitlines()
+    (call,) = (number for number, line in enumerate(lines) if line == "  > invoke_agent count the threads")
+    assert lines[call + 1] == f"  child {child}  Your task is to count the threads"
+
+
 def test_a_database_of_a_tool_is_not_written_as_bytes(
     harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
