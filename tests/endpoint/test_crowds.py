@@ -368,7 +368,7 @@ def test_a_full_endpoint_answers_503_at_once(tmp_path: Path) -> None:
             end = time.monotonic() + 60
             while [each.phase for each in connections._open.copy()] != [Phase.WORKING] * 2:
                 assert time.monotonic() < end
-            refused = httpx.get(f"{it.url}/v1", verify=False)
+            refused = httpx.get(f"{it.url}/v1", verify=False, timeout=60)
         assert refused.status_code == 503
         assert refused.json()["type"] == "busy"
         assert 1 <= int(refused.headers["retry-after"]) <= 5
@@ -376,7 +376,7 @@ def test_a_full_endpoint_answers_503_at_once(tmp_path: Path) -> None:
         for each in busy:
             assert each.recv(65536).startswith(b"HTTP/1.1 200 OK")
         close(busy)
-        assert httpx.get(f"{it.url}/v1", verify=False).status_code == 200
+        assert httpx.get(f"{it.url}/v1", verify=False, timeout=60).status_code == 200
 
 
 class Starved(socket.socket):
@@ -399,7 +399,7 @@ def test_without_descriptors_it_waits_instead_of_spinning(tmp_path: Path, capfd:
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     with serving(tmp_path, listener=listener) as it:
-        assert httpx.get(f"{it.url}/v1", verify=False).status_code == 200
+        assert httpx.get(f"{it.url}/v1", verify=False, timeout=60).status_code == 200
     assert listener.failures == 0
     errors = capfd.readouterr().err
     assert errors.count("endpoint.exhausted") == 1

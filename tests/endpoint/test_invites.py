@@ -20,7 +20,7 @@ DAY = 86_400.0
 def enrol(endpoint: Running, code: str, device: str = DEVICE, machine: str = "ada") -> httpx.Response:
     """Send a request to enrol, without a token."""
     asked = {"code": code, "device_id": device, "machine_id": machine}
-    return httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False)
+    return httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False, timeout=60)
 
 
 def refusal(answer: httpx.Response) -> str:
@@ -99,7 +99,7 @@ def test_a_malformed_request_is_refused(endpoint: Running, changed: dict[str, An
     """It uses no code up, and a body of any size is not read."""
     code = invites.add(endpoint.store, lifetime=DAY)
     asked = {"code": code, "device_id": DEVICE, "machine_id": "ada"} | changed
-    answer = httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False)
+    answer = httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False, timeout=60)
     assert answer.status_code in (400, 413)
     (invite,) = invites.list_invites(endpoint.store)
     assert invite.used == 0

@@ -72,11 +72,11 @@ def test_labels_are_escaped() -> None:
 
 def test_health_needs_no_token(endpoint: Running) -> None:
     """A load balancer asks for it. It reveals nothing but that the store can be read."""
-    answer = httpx.get(f"{endpoint.url}/healthz", verify=False)
+    answer = httpx.get(f"{endpoint.url}/healthz", verify=False, timeout=60)
     assert (answer.status_code, answer.text) == (200, "ok\n")
     with endpoint.store.write() as db:
         db.execute("ALTER TABLE users RENAME TO lost")
-    assert httpx.get(f"{endpoint.url}/healthz", verify=False).status_code == 500
+    assert httpx.get(f"{endpoint.url}/healthz", verify=False, timeout=60).status_code == 500
     with endpoint.store.write() as db:
         db.execute("ALTER TABLE lost RENAME TO users")
 
@@ -100,8 +100,11 @@ def test_the_access_log_has_each_request_and_no_secret(tmp_path: Path) -> None:
         assert process.stderr is not None
         url = json.loads(process.stdout.readline())["url"]
         asked = {"code": "sdi_secret", "device_id": SESSION, "machine_id": "ada"}
-        assert httpx.post(f"{url}/v1/enrol", json=asked, verify=False).status_code == 403
-        assert httpx.get(f"{url}/v1", headers={"Authorization": "Bearer secret"}, verify=False).status_code == 401
+        assert httpx.post(f"{url}/v1/enrol", json=asked, verify=False, timeout=60).status_code == 403
+        assert (
+            httpx.get(f"{url}/v1", headers={"Authorization": "Bearer secret"}, verify=False, timeout=60).status_code
+            == 401
+        )
         process.send_signal(signal.SIGTERM)
         errors = process.stderr.read()
         assert process.wait(60) == 0

@@ -291,7 +291,7 @@ def test_invalid_queries_are_answered_with_a_problem(pusher: Pusher, path: str, 
 
 def test_the_description_of_the_endpoint_needs_no_token(endpoint: Running) -> None:
     """A client finds out whether it has the right address before it has a token."""
-    about = httpx.get(f"{endpoint.url}/v1").json()
+    about = httpx.get(f"{endpoint.url}/v1", timeout=60).json()
     assert (about["service"], about["protocol"]) == ("sessiond", 1)
     assert about["endpoint_id"] == str(endpoint.store.endpoint_id)
     assert about["encodings"] == ["zstd", "gzip", "identity"]

@@ -376,4 +376,7 @@ def test_a_token_made_by_another_process_is_seen_at_once(endpoint: Running) -> N
     other = SqliteStore(endpoint.store.directory)
     tokens.add(other, "other", secret)
     other.close()
-    assert httpx.get(f"{endpoint.url}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert (
+        httpx.get(f"{endpoint.url}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}, timeout=60).status_code
+        == 200
+    )

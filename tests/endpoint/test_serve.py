@@ -73,7 +73,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     """The service manager sees exit code 0."""
     with serving(tmp_path) as (process, url, _):
-        assert httpx.get(f"{url}/v1", verify=False).status_code == 200
+        assert httpx.get(f"{url}/v1", verify=False, timeout=60).status_code == 200
         process.send_signal(number)
         assert process.wait(20) == 0
     assert not (tmp_path / "endpoint.db-wal").exists()
@@ -100,7 +100,7 @@ def test_it_announces_to_a_file_or_a_descriptor(tmp_path: Path) -> None:
                 assert process.poll() is None
             said = json.loads((tmp_path / "where").read_text())
         assert said["pid"] == process.pid
-        assert httpx.get(f"{said['url']}/v1", verify=False).json()["endpoint_id"] == said["endpoint_id"]
+        assert httpx.get(f"{said['url']}/v1", verify=False, timeout=60).json()["endpoint_id"] == said["endpoint_id"]
         _, errors = process.communicate(timeout=20)
         assert (process.returncode, errors) == (0, b"")
         writing = 0
@@ -127,7 +127,7 @@ def test_tokens_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
 def test_it_asks_devices_for_an_interval_between_pushes(tmp_path: Path) -> None:
     """`--push-interval` is part of what it says about itself."""
     with serving(tmp_path, "--push-interval", "1.5s") as (_, url, _):
-        assert httpx.get(f"{url}/v1", verify=False).json()["pace"] == {"push_interval_ms": 1500}
+        assert httpx.get(f"{url}/v1", verify=False, timeout=60).json()["pace"] == {"push_interval_ms": 1500}
     assert command("--data", str(tmp_path), "--push-interval", "1h").returncode == 2
 
 
@@ -205,7 +205,7 @@ def test_it_serves_https(tmp_path: Path) -> None:
     cert, key = certify(tmp_path)
     with serving(tmp_path, "--tls-cert", cert, "--tls-key", key) as (_, url, _):
         assert url.startswith("https://127.0.0.1:")
-        with httpx.Client(verify=_trusting(cert)) as client:
+        with httpx.Client(verify=_trusting(cert), timeout=60) as client:
             assert client.get(f"{url}/v1").status_code == 200
 
 

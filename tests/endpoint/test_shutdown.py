@@ -87,7 +87,7 @@ def test_a_draining_endpoint_finishes_what_it_has_read(tmp_path: Path, listener:
         server = Server(build(store, secrets=(token,), settings=Settings(drain=drain)), drain=drain)
         body = json.dumps(append(0, b"text")).encode()
         with in_thread(server, listener), Pusher(url, token) as later:
-            assert httpx.get(f"{url}/healthz").text == "ok\n"
+            assert httpx.get(f"{url}/healthz", timeout=60).text == "ok\n"
             assert later.said(record()) == ["stored"]
             with socket.create_connection(listener.getsockname(), timeout=SOON) as begun:
                 begun.sendall(
@@ -97,7 +97,7 @@ def test_a_draining_endpoint_finishes_what_it_has_read(tmp_path: Path, listener:
                 )
                 assert begun.recv(1000).startswith(b"HTTP/1.1 100"), "the endpoint has the headers and wants the body"
                 server.end()
-                while (health := httpx.get(f"{url}/healthz")).status_code == 200:
+                while (health := httpx.get(f"{url}/healthz", timeout=60)).status_code == 200:
                     pass
                 assert (health.status_code, health.text, health.headers["connection"]) == (503, "draining\n", "close")
                 refused = later.post("/v1/push", content=json.dumps(append(0, b"other")))

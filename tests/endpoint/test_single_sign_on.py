@@ -30,7 +30,7 @@ def signing_in(path: Path, kind: str, *networks: str, header: str = HEADER) -> I
     with new_store(kind, path) as store, running_store(store, settings=settings) as it:
         with Pusher(it.url, tokens.add(store, "laptop", user="ada")) as ada:
             assert ada.said(record(), append(0, b"text")) == ["stored"] * 2
-        with httpx.Client(base_url=it.url, verify=False) as client:
+        with httpx.Client(base_url=it.url, verify=False, timeout=60) as client:
             yield client
         assert all(each.action != "session.read" for each in audit.list_entries(store))
 
@@ -115,7 +115,9 @@ def test_a_name_may_have_any_letters(tmp_path: Path) -> None:
     with new_store("sqlite", tmp_path) as store, running_store(store, settings=settings) as it:
         with Pusher(it.url, tokens.add(store, "laptop", user="zo\u00eb")) as zoe:
             assert zoe.said(append(0, b"text")) == ["stored"]
-        answer = httpx.get(f"{it.url}/v1/unlisted", headers=[(HEADER.encode(), "zo\u00eb".encode())], verify=False)
+        answer = httpx.get(
+            f"{it.url}/v1/unlisted", headers=[(HEADER.encode(), "zo\u00eb".encode())], verify=False, timeout=60
+        )
         assert len(answer.json()["sessions"]) == 1
 
 

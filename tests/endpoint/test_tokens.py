@@ -41,7 +41,7 @@ def test_every_answer_but_the_description_needs_the_token(endpoint: Running) -> 
     """Every address but `GET /v1` needs the complete token, as a bearer token."""
     token = endpoint.token
     wrong = [None, "", "Bearer", "Bearer sd_wrong", f"Basic {token}", token, f"Bearer x{token}", f"Bearer {token}x"]
-    with httpx.Client(base_url=endpoint.url, verify=False) as client:
+    with httpx.Client(base_url=endpoint.url, verify=False, timeout=60) as client:
         for method, path in ADDRESSES:
             for authorization in wrong:
                 headers = {} if authorization is None else {"Authorization": authorization}
@@ -53,9 +53,11 @@ def test_every_answer_but_the_description_needs_the_token(endpoint: Running) -> 
 
 def test_a_wrong_token_is_refused_before_the_body_is_read(endpoint: Running) -> None:
     """A client without access must not make the endpoint read its body."""
-    answer = httpx.post(f"{endpoint.url}/v1/push", content=bytes(9 << 20), headers={"Authorization": "Bearer no"})
+    answer = httpx.post(
+        f"{endpoint.url}/v1/push", content=bytes(9 << 20), headers={"Authorization": "Bearer no"}, timeout=60
+    )
     assert answer.status_code == 401
-    assert httpx.get(f"{endpoint.url}/v1", headers={"Authorization": "Bearer no"}).status_code == 401
+    assert httpx.get(f"{endpoint.url}/v1", headers={"Authorization": "Bearer no"}, timeout=60).status_code == 401
 
 
 def test_tokens_are_added_and_revoked_while_the_endpoint_runs(endpoint: Running) -> None:
@@ -65,7 +67,9 @@ def test_tokens_are_added_and_revoked_while_the_endpoint_runs(endpoint: Running)
     assert [each.name for each in tokens.list_tokens(endpoint.store)] == ["desk", "laptop"]
 
     def status(token: str) -> int:
-        return httpx.get(f"{endpoint.url}/v1/changes", headers={"Authorization": f"bearer {token}"}).status_code
+        return httpx.get(
+            f"{endpoint.url}/v1/changes", headers={"Authorization": f"bearer {token}"}, timeout=60
+        ).status_code
 
     assert (status(secret), status(other)) == (200, 200)
     tokens.revoke(endpoint.store, "laptop")

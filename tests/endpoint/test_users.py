@@ -172,7 +172,7 @@ class TwoUsers(RuleBasedStateMachine):
         for endpoint in self.endpoints[user]:
             code = invites.add(endpoint.store, user=user, lifetime=3600)
             asked = {"code": code, "device_id": SESSION, "machine_id": machine}
-            answer = httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False).json()
+            answer = httpx.post(f"{endpoint.url}/v1/enrol", json=asked, verify=False, timeout=60).json()
             assert answer["user"] == user
             with Pusher(endpoint.url, answer["token"], SESSION) as device:
                 shown.append(snapshot(device))
@@ -299,7 +299,7 @@ def test_a_device_is_shown_to_its_own_token_only(endpoint: Running) -> None:
         assert laptop.get("/v1/sessions").json()["sessions"][0]["device_id"] == DEVICE
         for shown in (
             desk.get("/v1", headers=asked),
-            httpx.get(f"{endpoint.url}/v1", headers=asked),
+            httpx.get(f"{endpoint.url}/v1", headers=asked, timeout=60),
             laptop.get("/v1", headers={"Sessiond-Device": OTHER_DEVICE}),
         ):
             assert shown.json().get("last_batch") is None

@@ -184,7 +184,7 @@ def test_what_is_written_to_the_archive_later_is_copied(
     }  # fmt: skip
     store = world.servers["archive"]
     headers = {"Authorization": f"Bearer {store.token}", "Sessiond-Device": str(harness.device_id)}
-    httpx.post(f"{store.url}/v1/push", content=json.dumps(line), headers=headers)
+    httpx.post(f"{store.url}/v1/push", content=json.dumps(line), headers=headers, timeout=60)
     file = os.path.join(harness.state, "archive", "endpoint.db")
     os.utime(file)  # the archive that this test serves has its files elsewhere
     assert archive.files != archive_files(harness.state)

@@ -238,7 +238,7 @@ def test_the_largest_items_that_are_taken_leave_room_for_the_next_ones(harness: 
     hostile = [revision, {**stream, "op": "generation", "generation": FREE_GENERATION, "previous": None, "keep": 0}]
     headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": str(harness.device_id)}
     body = b"\n".join(map(msgspec.json.encode, hostile))
-    answer = httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=body)
+    answer = httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=body, timeout=60)
     assert [each["status"] for each in answer.json()["results"]] == ["stored"] * 2
     harness.settle()
     assert harness.held(SESSION).count(b"\n") == 2

@@ -276,6 +276,7 @@ def test_an_erased_session_is_not_copied_from_an_archive(harness: DaemonHarness,
         f"{harness.endpoint.url}/v1/sessions/{SESSION}",
         headers={"Authorization": f"Bearer {TOKEN}", "Sessiond-Device": str(harness.device_id)},
         verify=False,
+        timeout=60,
     )
     with running(str(tmp_path / "archive"), token=TOKEN) as archive:
         endpoint = harness.endpoint

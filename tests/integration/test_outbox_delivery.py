@@ -53,7 +53,7 @@ def refusing(harness: DaemonHarness, what: bytes) -> Callable[..., httpx.Respons
         names = ("authorization", "sessiond-device", "sessiond-batch")
         headers = {name: request.headers[name] for name in names}
         content = b"\n".join(line for line in lines if what not in line)
-        answer = httpx.post(str(request.url), headers=headers, content=content).json()
+        answer = httpx.post(str(request.url), headers=headers, content=content, timeout=60).json()
         others, no = iter(answer["results"]), {"status": "problem", "problem": {"type": "invalid", "title": "no"}}
         answer["results"] = [no if what in line else next(others) for line in lines]
         body = httpx.ByteStream(json.dumps(answer).encode())
@@ -101,7 +101,9 @@ def test_a_taken_machine_id_is_replaced_in_the_config(harness: DaemonHarness) ->
     }
     line = {"op": "session", "revision": 1, "device_id": str(uuid.UUID(int=5)), "record": record}
     headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": line["device_id"]}
-    httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=json.dumps(line)).raise_for_status()
+    httpx.post(
+        f"{harness.endpoint.url}/v1/push", headers=headers, content=json.dumps(line), timeout=60
+    ).raise_for_status()
     path = harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2))
     harness.settle()
     sessions, segments = harness.spool.outbox.parked()

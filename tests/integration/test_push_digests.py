@@ -135,7 +135,7 @@ def test_an_endpoint_that_knows_no_digests_gets_none(harness: DaemonHarness) -> 
             body = json.dumps(wanted).encode()
             names = ("authorization", "sessiond-device", "content-type")
             headers = {name: request.headers[name] for name in names}
-            answer = httpx.post(str(request.url), headers=headers, content=body)
+            answer = httpx.post(str(request.url), headers=headers, content=body, timeout=60)
             return httpx.Response(
                 200, stream=httpx.ByteStream(answer.content), headers={"content-type": "application/json"}
             )

@@ -21,7 +21,10 @@ def test_a_running_daemon_erases_at_once_or_when_the_endpoint_is_back(world: Wor
 
     def held(number: int) -> bool:
         address = f"{world.endpoint.url}/v1/sessions/testbox/{session(number)}"
-        return httpx.get(address, headers={"Authorization": f"Bearer {TOKEN}"}, verify=False).status_code == 200
+        return (
+            httpx.get(address, headers={"Authorization": f"Bearer {TOKEN}"}, verify=False, timeout=60).status_code
+            == 200
+        )
 
     assert forget(1).returncode == 0
     assert not held(1)

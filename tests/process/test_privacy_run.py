@@ -75,12 +75,14 @@ def test_a_daemon_leaks_nothing(tmp_path: Path) -> None:
             headers = {"Authorization": f"Bearer {ENDPOINT_TOKEN}"}
 
             def sessions() -> list[dict]:
-                return httpx.get(f"{endpoint.url}/v1/sessions", headers=headers, verify=False).json()["sessions"]
+                return httpx.get(f"{endpoint.url}/v1/sessions", headers=headers, verify=False, timeout=60).json()[
+                    "sessions"
+                ]
 
             wait("the session is at the endpoint", lambda: sessions() and sessions()[0]["streams"])
             assert [item["record"]["id"] for item in sessions()] == [SESSION.format(1)]
             machine = sessions()[0]["record"]["machine_id"]
-            held = httpx.get(where.format(machine), headers=headers, verify=False).content
+            held = httpx.get(where.format(machine), headers=headers, verify=False, timeout=60).content
             commands = Path(f"/proc/{daemon.pid}/cmdline").read_bytes()
             limits = Path(f"/proc/{daemon.pid}/limits").read_text()
         finally:

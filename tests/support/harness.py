@@ -287,13 +287,13 @@ class DaemonHarness:
         """Make the endpoint replace what it knows as this device's last push."""
         headers = {"Authorization": f"Bearer {self.endpoint.token}", "Sessiond-Device": str(self.device_id)}
         answer = httpx.post(
-            f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9, verify=False
+            f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9, verify=False, timeout=60
         )
         assert answer.status_code == 200
 
     def get(self, path: str, **params: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.endpoint.token}"}
-        return httpx.get(f"{self.endpoint.url}{path}", headers=headers, params=params, verify=False)
+        return httpx.get(f"{self.endpoint.url}{path}", headers=headers, params=params, verify=False, timeout=60)
 
     def held_sessions(self) -> dict[str, dict]:
         """Map session ids to their sessions at the endpoint."""

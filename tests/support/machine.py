@@ -619,7 +619,7 @@ class Machine(RuleBasedStateMachine):
         headers = {"Authorization": f"Bearer {server.token}"}
 
         def get(path: str, **params: object) -> httpx.Response:
-            return httpx.get(f"{server.url}{path}", headers=headers, params=params, verify=False)
+            return httpx.get(f"{server.url}{path}", headers=headers, params=params, verify=False, timeout=60)
 
         for item in get("/v1/sessions").json()["sessions"]:
             path = f"/v1/sessions/testbox/{item['record']['id']}/streams"

@@ -124,7 +124,9 @@ def daemon(tmp_path: Path, endpoint: Running) -> Iterator[Daemon]:
 
 def held(endpoint: Running, identity: str = SESSION) -> bytes:
     headers = {"Authorization": f"Bearer {endpoint.token}"}
-    answer = httpx.get(f"{endpoint.url}/v1/sessions/box/{identity}/streams/main", headers=headers, verify=False)
+    answer = httpx.get(
+        f"{endpoint.url}/v1/sessions/box/{identity}/streams/main", headers=headers, verify=False, timeout=60
+    )
     return answer.content if answer.status_code == 200 else b""
 
 
@@ -393,7 +395,7 @@ def test_a_project_that_crush_learns_of_is_watched_at_once(endpoint: Running, tm
         def arrived() -> bool:
             headers = {"Authorization": f"Bearer {endpoint.token}"}
             answer = httpx.get(
-                f"{endpoint.url}/v1/sessions", headers=headers, params={"limit": 50}, verify=False
+                f"{endpoint.url}/v1/sessions", headers=headers, params={"limit": 50}, verify=False, timeout=60
             ).json()
             return "crush" in {item["record"]["tool"] for item in answer["sessions"]}
 

@@ -181,7 +181,7 @@ def test_the_token_may_be_a_credential_of_systemd(inside: Manager, tmp_path: Pat
         def held() -> bool:
             headers = {"Authorization": f"Bearer {endpoint.token}"}
             address = f"{endpoint.url}/v1/sessions/box/{SESSION}/streams/main"
-            return httpx.get(address, headers=headers).content == harness.read_bytes()
+            return httpx.get(address, headers=headers, timeout=60).content == harness.read_bytes()
 
         until(held)
         environ = inside("cat", f"/proc/{inside.show('MainPID')}/environ").out

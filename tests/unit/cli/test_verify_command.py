@@ -401,7 +401,7 @@ def test_a_token_that_only_pushes_compares_transcripts(
     lose(harness, *BYTES)
     token = {"SESSIOND_TOKEN": secret}
     headers = {"Authorization": f"Bearer {secret}", "Sessiond-Device": str(harness.device_id)}
-    httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False)
+    httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}\n", verify=False, timeout=60)
     (what,) = problems(harness, capsys, **token)
     assert "lacks stream main" in what
     assert problems(harness, capsys, OTHER, **token) == []

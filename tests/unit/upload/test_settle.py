@@ -357,4 +357,6 @@ def store_batch_there(harness: DaemonHarness) -> None:
     """Have the endpoint remember a batch that is none of this spool's."""
     headers = {"Authorization": f"Bearer {harness.endpoint.token}", "Sessiond-Device": str(harness.device_id)}
     headers["Sessiond-Batch"] = "of another installation"
-    assert httpx.post(f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}", verify=False).is_success
+    assert httpx.post(
+        f"{harness.endpoint.url}/v1/push", headers=headers, content=b"{}", verify=False, timeout=60
+    ).is_success
