@@ -12,7 +12,15 @@ from sessiond.daemon.scanner import Scanner
 from sessiond.daemon.work_queue import WorkQueue
 from sessiond.logs import log
 from sessiond.spool import Spool
-from sessiond.spool.health import CONFIG, CaptureHealth, ConfigHealth, RootHealth, write, write_applied_config
+from sessiond.spool.health import (
+    CONFIG,
+    CaptureHealth,
+    ConfigHealth,
+    RootHealth,
+    write,
+    write_applied_config,
+    write_progress,
+)
 from sessiond.watch import RootState
 
 
@@ -20,7 +28,7 @@ class CaptureReport:
     """The health of the capture loop in the spool, written only when it changed."""
 
     interval = 1.0
-    """Seconds between two writes of a backlog's progress: each write has all roots, some 50 KB."""
+    """Seconds between two writes of a backlog's progress."""
 
     def __init__(self, resources: Resources, scanner: Scanner, queue: WorkQueue) -> None:
         self._spool, self._clock = resources.spool, resources.clock
@@ -61,7 +69,10 @@ class CaptureReport:
         )
         now = self._clock.monotonic()
         if made != self._health and not (self._is_progress(made) and now - self._written < self.interval):
-            write(self._spool, made)
+            if made.roots is self._health.roots:
+                write_progress(self._spool, made)
+            else:
+                write(self._spool, made)
             log_root_changes(self._health, made)
             self._health, self._written = made, now
 

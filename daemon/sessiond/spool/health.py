@@ -7,6 +7,8 @@ from sessiond.frozen_record import FrozenRecord, parse_object, to_json
 from sessiond.spool import Spool
 
 CAPTURE = "health.capture"
+ROOTS = "health.roots"
+"""Meta key: how the roots are watched, which seldom changes and is long."""
 ENDPOINT = "health.endpoint"
 COPIES = "health.copies"
 """Meta key: signs of a second running copy of this state directory."""
@@ -167,8 +169,8 @@ def read_capture(spool: Spool) -> CaptureHealth:
     text = spool.meta(CAPTURE)
     if text is None:
         return CaptureHealth()
-    found = parse_object(text)
-    return CaptureHealth.from_json(found, roots=[RootHealth.from_json(root) for root in found.get("roots", ())])
+    roots = parse_object(spool.meta(ROOTS) or "{}").get("roots", ())
+    return CaptureHealth.from_json(parse_object(text), roots=[RootHealth.from_json(root) for root in roots])
 
 
 def read_endpoint(spool: Spool) -> EndpointHealth:
@@ -190,8 +192,17 @@ def write_applied_config(spool: Spool, health: ConfigHealth | None) -> None:
 
 def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
     """Store a state."""
-    key = CAPTURE if isinstance(health, CaptureHealth) else ENDPOINT
-    spool.set_meta(key, to_json(health))
+    if isinstance(health, EndpointHealth):
+        spool.set_meta(ENDPOINT, to_json(health))
+        return
+    with spool.transaction():
+        spool.set_meta(ROOTS, to_json({"roots": health.roots}))
+        write_progress(spool, health)
+
+
+def write_progress(spool: Spool, health: CaptureHealth) -> None:
+    """Store the state of capturing, but not that of the roots, which is as it was."""
+    spool.set_meta(CAPTURE, to_json(health.replace(roots=[])))
 
 
 def add_unnamed(spool: Spool, path: str, count: int, *, restart: bool) -> None:

@@ -328,9 +328,20 @@ def test_a_configuration_checked_by_another_version_is_read_again(harness: Daemo
     assert read_status(str(file), {"HOME": harness.home}).machine_id == "first"
 
 
-@pytest.mark.parametrize("text", ["[]", '{"pid": "x"}', '{"roots": [7]}', "{", '{"roots": [{"tool": "codex"}]}'])
-def test_an_unreadable_health_is_reported(text: str, harness: DaemonHarness, look: Look) -> None:
-    harness.spool.set_meta(health.CAPTURE, text)
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (health.CAPTURE, "[]"),
+        (health.CAPTURE, '{"pid": "x"}'),
+        (health.CAPTURE, "{"),
+        (health.ROOTS, "[]"),
+        (health.ROOTS, '{"roots": [7]}'),
+        (health.ROOTS, '{"roots": [{"tool": "codex"}]}'),
+    ],
+)
+def test_an_unreadable_health_is_reported(key: str, text: str, harness: DaemonHarness, look: Look) -> None:
+    health.write(harness.spool, CaptureHealth())
+    harness.spool.set_meta(key, text)
     made = look()
     assert made.spool.state is SpoolState.UNREADABLE
     assert "unexpected" in str(made.spool.reason)

@@ -14,12 +14,15 @@ from sessiond.config.load import Loaded
 from sessiond.config.model import Endpoint as EndpointConfig
 from sessiond.daemon.reporting import RootHealths, log_root_changes, record_config_health
 from sessiond.daemon.retries import FREE, RATE, TORN_WAITS, Retries
+from sessiond.frozen_record import to_json
 from sessiond.ingest import Location, Outcome, locate
 from sessiond.sources import find_sources
 from sessiond.sources.base import Root
 from sessiond.spool import Spool
-from sessiond.spool.health import CONFIG, CaptureHealth, RootHealth, read_applied_config
+from sessiond.spool.health import CONFIG, ROOTS, CaptureHealth, RootHealth, read_applied_config
 from sessiond.watch import RootState, WatchedRoot, WatchMode
+from support.capture import lab
+from support.capture import write as write_session
 
 HOWS = ("watched", "missing", "polled", "unreadable")
 
@@ -73,6 +76,23 @@ def test_the_roots_of_tools_are_shown() -> None:
     ]
     assert made.of(states) is shown, "converted once"
     assert made.of((state("codex", "/c", WatchMode.MISSING),))[0].how == "missing"
+
+
+def test_the_roots_are_stored_once_and_not_with_each_progress(tmp_path: Path) -> None:
+    """They are long: a backlog would write them each second."""
+    write_session(tmp_path, 1, age=9)
+    with lab(tmp_path) as capture:
+        first = capture.look()
+        assert {"codex", "claude-code"} <= {root.tool for root in first.roots}
+        spool = capture.resources.spool
+        spool.set_meta(ROOTS, to_json({"roots": first.roots[:1]}))
+        write_session(tmp_path, 2, age=9)
+        found = capture.look()
+        assert (found.discovered or {})["claude-code"] == 2
+        assert found.roots == first.roots[:1], "a new session changes no root"
+    with lab(tmp_path) as later:
+        later.capture_loop.report.begin()
+        assert later.health().roots == [], "those of an earlier daemon are gone"
 
 
 ROOT = Root(path="/c")
