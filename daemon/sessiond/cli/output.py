@@ -74,8 +74,8 @@ def load_config(
     if loaded.problems:
         problem, more = loaded.problems[0], len(loaded.problems) - 1
         hint = f"\n  {problem.hint}" if problem.hint else ""
-        without = f"it and {more} more" if more else "it"
-        warn(f"{problem}{hint}\n  this command leaves {without} out; see: sessiond config check")
+        ignored = f"it and {more} more" if more else "it"
+        warn(f"{problem}{hint}\n  this command ignores {ignored}; see: sessiond config check")
     return loaded
 
 

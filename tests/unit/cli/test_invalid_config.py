@@ -40,13 +40,13 @@ def test_a_typo_is_one_warning_of_a_command_that_reads(
     assert captured.out
     assert captured.err == (
         f'sessiond: warning: {harness.home}/config.toml:3: endpoint.timeuot: unknown key\n  did you mean "timeout"?\n'
-        "  this command leaves it out; see: sessiond config check\n"
+        "  this command ignores it; see: sessiond config check\n"
     )
 
 
 def test_several_typos_are_one_warning_too(harness: DaemonHarness, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(harness, TYPO + "tiemout = 3\n[log]\nlevel = 3\n", "ls", "--wait", "0") == 0
-    assert "this command leaves it and 2 more out; see: sessiond config check\n" in capsys.readouterr().err
+    assert "this command ignores it and 2 more; see: sessiond config check\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ['url = "x', 'state_dir = "relative"\n', "\x00", "[endpoint]\n[endpoint]\n"])
@@ -124,7 +124,7 @@ def test_a_transcript_is_shown_despite_a_key_that_masks_nothing(
         captured = capsys.readouterr()
         assert "why?" in captured.out
         assert f"{harness.home}/config.toml:1: {key}: unknown key\n" in captured.err
-        assert captured.err.endswith("this command leaves it out; see: sessiond config check\n")
+        assert captured.err.endswith("this command ignores it; see: sessiond config check\n")
     for words in (["run"], ["sync"]):
         assert run(harness, text, *words) == 78
         capsys.readouterr()
