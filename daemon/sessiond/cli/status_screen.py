@@ -132,13 +132,11 @@ def _verified(status: Status, last: Verification) -> str:
     """Format the result of the last comparison with the endpoint."""
     when = _ago(status, last.at_ms)
     if last.different:
-        again = "" if last.unrepaired else ", pushed again where possible"
-        return f"{when}: the endpoint had other bytes of {count(last.different, 'stream')}{again}"
+        return f"{when}: the endpoint had other bytes of {count(last.different, 'stream')}, pushed again where possible"
     if not last.incomplete:
         streams = f" ({count(last.streams, 'stream')})" if last.streams else ""
         return f"{when}: the endpoint has {count(last.sessions, 'session')}{streams} completely"
-    again = "" if last.unrepaired else ", pushed again"
-    return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint{again}"
+    return f"{when}: {last.incomplete} of {count(last.sessions, 'session')} incomplete at the endpoint, pushed again"
 
 
 def _backlog(status: Status) -> Iterator[tuple[str, str]]:

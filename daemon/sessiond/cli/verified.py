@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import msgspec
 
-from sessiond.cli.output import warn
-from sessiond.errors import StateError
-from sessiond.spool import Spool
 from sessiond.spool.archive_counts import ArchiveCounts
 from sessiond.spool.safety import State
-from sessiond.spool.verification import RESULT, Verification, verification_value
 from sessiond.text import count
 
 REASONS = {
@@ -78,12 +72,3 @@ def archive_problem(archive: ArchiveCounts) -> str | None:
     sessions = count(archive.pending, "session")
     reason = "" if archive.reason is None else f": {archive.reason}"
     return f"the endpoint does not have {sessions} of the built-in archive yet{reason}"
-
-
-def keep_result(directory: str, result: Verification) -> None:
-    """Store the result for `status`. If the spool can't be written, that is a warning."""
-    try:
-        with closing(Spool(directory)) as spool:
-            spool.set_meta(RESULT, verification_value(result))
-    except StateError as error:
-        warn(f"`status` will not show this result: {error}")

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from sessiond.cli.lookup import check_tool, endpoint_url, find_session, nothing_captured
 from sessiond.cli.streams import open_client
-from sessiond.cli.verified import REASONS, Problem, Verified, VerifiedTool, archive_problem, keep_result
+from sessiond.cli.take_back import take_back
+from sessiond.cli.verified import REASONS, Problem, Verified, VerifiedTool, archive_problem
 from sessiond.cli.verified_bytes import EndpointBytes, Positions
 from sessiond.clock import now_ms
 from sessiond.config import Config, Loaded, state_dir
@@ -35,26 +36,27 @@ from sessiond.spool.safety import State
 from sessiond.spool.verification import Claim, Claims
 from sessiond.state import has_archive
 from sessiond.upload.compare_digests import Stated, compare_digests
-from sessiond.upload.read_back import distrust
-from sessiond.upload.verify import Comparison, apply_comparison, compare, conclude
+from sessiond.upload.verify import Comparison, compare
 from sessiond.watch.scan import scan
 
 CHANGED = "has changed since it was captured"
 
 
 def verify(args: argparse.Namespace, loaded: Loaded, *, repair: bool) -> Verified:
-    """Compare everything that the arguments choose. With `repair`, have what the endpoint lacks pushed again.
+    """Compare everything that the arguments choose. What the endpoint lacks counts as waiting from then on.
+
+    With `repair`, what is parked is tried again too.
 
     Raises: NotFound if nothing was captured yet, EndpointError, StateError.
     """
     directory = state_dir(loaded.config)
     if not os.path.exists(os.path.join(directory, NAME)):
         raise nothing_captured()
-    with ExitStack() as closing:
-        spool = Spool(directory, readonly=not args.repair)
-        closing.callback(spool.close)
+    with ExitStack() as stack:
+        spool = Spool(directory, readonly=True)
+        stack.callback(spool.close)
         device = identify(directory).device_id
-        client = closing.enter_context(open_client(spool, loaded.config, args.environ, device))
+        client = stack.enter_context(open_client(spool, loaded.config, args.environ, device))
         return _Verifier(args, loaded.config, spool, client).run(repair=repair)
 
 
@@ -98,7 +100,8 @@ class _Verifier:
         self._check_sessions(result)
         self._check_archive()
         self._check_bytes(stated)
-        self._store(result, repair=repair)
+        whole = self._args.tool is None and self._chosen is None
+        take_back(self._config, result, self._different, self._url, now_ms() if whole else None, retry=repair)
         found = sorted(self._numbers.items())
         tools = [VerifiedTool(tool=tool, **{name: numbers[name] for name in _NUMBERS}) for tool, numbers in found]
         problems = self._problems
@@ -266,24 +269,6 @@ class _Verifier:
                     self._add_different(claim, what, location.path)
         except (ReadError, Torn, OSError, *DAMAGED) as error:
             self._add(location.source.tool, f"{location.path} can't be read: {error}", path=location.path)
-
-    # Repair
-
-    def _store(self, result: Comparison, *, repair: bool) -> None:
-        """Store the result for `status`, and have what differs pushed again; the scan that follows captures more."""
-        whole = self._args.tool is None and self._chosen is None
-        if self._args.repair:
-            apply_comparison(self._spool, result, self._url, now_ms() if whole else None, repair=repair)
-        if whole:
-            found = conclude(result, self._url, now_ms(), self._different, repair=repair)
-            keep_result(state_dir(self._config), found)
-        if not repair:
-            return
-        with self._spool.transaction():
-            for claim in self._different:
-                distrust(self._spool, claim)
-            self._spool.outbox.retry()
-            self._spool.archived.retry()
 
 
 def _by_session(claims: Sequence[Claim]) -> dict[str, list[Claim]]:

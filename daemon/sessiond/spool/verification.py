@@ -37,13 +37,11 @@ class Verification(FrozenRecord):
     streams: int = 0
     """Their streams that were compared."""
     incomplete: int = 0
-    """Sessions of which the endpoint lacked something."""
+    """Sessions of which the endpoint lacked something. It is pushed again."""
     read_bytes: int = 0
     """Bytes that were then read from the endpoint and compared with the digests of what was queued."""
     different: int = 0
     """Streams of which the endpoint had other bytes."""
-    unrepaired: int = 0
-    """Sessions that differ and are not pushed again, because `verify` without `--repair` found them."""
 
 
 class Claim(FrozenRecord):
@@ -182,13 +180,10 @@ def read_verification(value: str | None) -> Verification | None:
 
 
 def last_check_ms(spool: Spool, address: str) -> int | None:
-    """Return when the endpoint at an address was last compared, or else since when it is configured, if known.
-
-    0 if something that differs is still to be pushed again: then the next check is due at once.
-    """
+    """Return when the endpoint at an address was last compared, or else since when it is configured, if known."""
     last = read_verification(spool.meta(RESULT))
     if last is not None and last.url == address:
-        return 0 if last.unrepaired else last.at_ms
+        return last.at_ms
     known, _, since = (spool.meta(BEGUN) or "").rpartition(" ")
     return int(since) if since and known == address else None
 

@@ -30,7 +30,6 @@ def advise(status: Status) -> list[Advice]:
         *_paused(status),
         *_endpoint(status),
         *_sessions(status),
-        *_verification(status),
         *_unreadable(status),
         *_archive(status),
         *_erasures(status),
@@ -173,13 +172,6 @@ def _sessions(status: Status) -> Iterator[Advice]:
             do="raise outbox.max_bytes, or put state_dir on the disk of the tools' files",
             degraded=False,
         )
-
-
-def _verification(status: Status) -> Iterator[Advice]:
-    last = status.verification
-    if last is not None and last.unrepaired:
-        what = f"the endpoint does not have {count(last.unrepaired, 'session')} as pushed, as `sessiond verify` found"
-        yield Advice(what=what, do="push again what differs: sessiond verify --repair")
 
 
 def _unreadable(status: Status) -> Iterator[Advice]:

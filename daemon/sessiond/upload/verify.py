@@ -96,42 +96,34 @@ def compare(
     yield result
 
 
-def apply_comparison(spool: Spool, result: Comparison, url: str, now_ms: int | None, *, repair: bool = True) -> None:
-    """Store the result for `status`, and with `repair` have what the endpoint lacks pushed again, in one transaction.
+def apply_comparison(
+    spool: Spool, result: Comparison, url: str, now_ms: int | None, different: Collection[Claim] = ()
+) -> None:
+    """Store the result for `status`, and have what the endpoint lacks pushed again, in one transaction.
 
+    `different`: streams of which the endpoint has other bytes; the caller has them pushed again.
     `now_ms` is None if not all sessions were compared: then there is no result to store.
     Nothing is deleted or changed because of what the endpoint says: its position in these streams is asked for, and
     compared with the files.
     """
     claims = Claims(spool.connection)
     with spool.transaction():
-        for claim in result.wrong if repair else ():
+        for claim in result.wrong:
             claims.withdraw(claim)
         if result.records:  # the archive's copy may have brought one back
             spool.outbox.offer_expired(result.held.keys() - result.expired)
         if now_ms is not None:
             for session in filter(spool.forgotten.is_captured, result.expired):
                 spool.outbox.expire(session, now_ms)
-            spool.set_meta(RESULT, verification_value(conclude(result, url, now_ms)))
-
-
-def conclude(
-    result: Comparison, url: str, now_ms: int, different: Collection[Claim] = (), *, repair: bool = True
-) -> Verification:
-    """Return the result of a comparison as `status` shows it. `different`: streams of which other bytes were found.
-
-    `repair`: whether what differs is pushed again.
-    """
-    differing = result.incomplete | {claim.session for claim in different}
-    return Verification(
-        at_ms=now_ms,
-        url=url,
-        sessions=len(result.sessions),
-        streams=result.streams,
-        incomplete=len(result.incomplete),
-        different=len({claim.stream for claim in different}),
-        unrepaired=0 if repair else len(differing),
-    )
+            checked = Verification(
+                at_ms=now_ms,
+                url=url,
+                sessions=len(result.sessions),
+                streams=result.streams,
+                incomplete=len(result.incomplete),
+                different=len({claim.stream for claim in different}),
+            )
+            spool.set_meta(RESULT, verification_value(checked))
 
 
 def _list(client: ReadClient, machine_id: str) -> Iterator[tuple[dict[str, Held], set[str]]]:
