@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.unsaved import BUSY_MS, Unsaved, find_unsaved
+from support.processes import start_listed
 
 BOOTED_MS, NOW_MS = 1_790_000_000_000, 1_790_001_000_000
 STARTED_MS = BOOTED_MS + 500_000
@@ -233,7 +234,7 @@ def test_a_real_process_is_found(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "PATH": os.defpath}
     controller, terminal = os.openpty()
     processes = [
-        subprocess.Popen([*arguments], executable="/bin/sleep", stdin=stdin, env=environ | variables)
+        start_listed(arguments, environ | variables, stdin=stdin, executable="/bin/sleep")
         for arguments, stdin, variables in (
             (["claude", "60"], terminal, CHILD),
             (["claude", "61"], subprocess.DEVNULL, CHILD),

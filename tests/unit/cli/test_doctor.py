@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sessiond.cli import main
 from sessiond.endpoint import wire
 from sessiond.endpoint.client import Client
 from sessiond.endpoint.server import Running, running
+from support.processes import start_listed
 
 TOKEN = "token-of-a-test"
 Finding = dict[str, Any]
@@ -185,7 +185,7 @@ def test_a_running_tool_that_saves_nothing_is_an_error(home: Home, endpoint: Run
     assert found["saving"]["severity"] == "ok"
     outer, inner = os.openpty()
     marked = {"HOME": str(home.base), "CLAUDE_CODE_CHILD_SESSION": "1"}
-    process = subprocess.Popen([str(program), "60"], stdin=inner, env=marked)
+    process = start_listed([str(program), "60"], marked, stdin=inner)
     try:
         code, found = home.doctor()
         assert (code, found["saving"]["severity"]) == (4, "error")
