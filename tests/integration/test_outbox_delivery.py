@@ -15,6 +15,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
+from sessiond.cli import main
 from sessiond.errors import Rejected
 from sessiond.ingest.catch_up import catch_up
 from sessiond.spool import Spool, health
@@ -118,6 +119,32 @@ def test_a_taken_machine_id_is_replaced_in_the_config(harness: DaemonHarness) ->
     assert harness.held_sessions()[SESSION]["record"]["machine_id"] == "otherbox"
     assert harness.held(SESSION) == Path(path).read_bytes()
     assert harness.spool.outbox.parked() == ([], [])
+
+
+def test_what_a_taken_name_parked_is_pushed_after_its_adoption(harness: DaemonHarness, tmp_path: Path) -> None:
+    """Nobody has to run `queue retry`. What is parked for another reason stays parked."""
+    harness.write(CLAUDE, claude(SESSION, 1), claude(SESSION, 2, role="assistant"))
+    other = SESSION.replace("5f", "6f")
+    harness.settle()
+    second = DaemonHarness(f"{harness.home}-2", harness.endpoint)
+    try:
+        shutil.copytree(Path(harness.home, ".claude"), Path(second.home, ".claude"), dirs_exist_ok=True)
+        second.transport.fate = refusing(second, b"poison")
+        path = second.write(CLAUDE, claude(SESSION, 3))
+        second.write(CLAUDE.replace(SESSION, other), claude(other, 1, text="poison"))
+        second.settle()
+        second.retrying.identify_again()
+        second.settle()
+        assert {session.uuid for session in second.spool.outbox.parked()[0]} == {uuid.UUID(SESSION), uuid.UUID(other)}
+        assert main(["serve", "adopt", "testbox", "--data", f"{tmp_path}/endpoint"], {"HOME": str(tmp_path)}) == 0
+        second.retrying.identify_again()  # as each hour
+        second.settle()
+        assert {session.uuid for session in second.spool.outbox.parked()[0]} == {uuid.UUID(other)}
+        assert {segment.session for segment in second.spool.outbox.parked()[1]} == {uuid.UUID(other)}
+        assert second.held(SESSION) == Path(path).read_bytes()
+    finally:
+        second.client.close()
+        second.close()
 
 
 def test_the_same_session_of_another_device_is_not_taken_for_this_ones(harness: DaemonHarness) -> None:

@@ -32,6 +32,7 @@ from sessiond.restored import RestoredSessions
 from sessiond.upload import BATCH_BYTES, BatchResult, UploadContext, begin_run, bind, unbind_changed_endpoint, upload
 from sessiond.upload.digests import PushDigests
 from sessiond.upload.forgotten import learn_forgotten
+from sessiond.upload.taken_name import retry_taken
 
 if TYPE_CHECKING:
     import httpx
@@ -131,6 +132,7 @@ class Pusher:
         """Ask which endpoint answers and what the user erased there; return how many erased sessions are new here."""
         spool, now_ms, learned = self.context.spool, self.context.clock.now_ms(), 0
         bind(self.context)
+        retry_taken(self.context)
         if FORGET in self.retrying.features:
             learned = learn_forgotten(spool, self.client.forgotten, now_ms, self.context.machine_id)
         with spool.transaction():

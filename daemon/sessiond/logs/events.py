@@ -32,6 +32,7 @@ EVENTS: dict[str, frozenset[str]] = {
         "upload.resumed": "endpoint seconds",
         "upload.parked": "reason",
         "upload.healed": "streams",
+        "upload.unparked": "machine_id items",
         "upload.compared": "bytes missing",
         "upload.uncompared": "reason",
         "erasure.acked": "sessions bytes",

@@ -75,9 +75,17 @@ class DeadLetters(ABC):
         values = (str(identity),) if identity else ()
         # The endpoint may keep a session now that it let go before.
         self._db.execute(f"UPDATE session SET pushed = 0 WHERE expired_ms > 0{only}", values)
-        count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked IS NOT NULL{only}", values).rowcount
+        return self._retry(f"IS NOT NULL{only}", *values)
+
+    def retry_parked_for(self, reason: str) -> int:
+        """Put the items that are parked for one reason back into the queue; return how many."""
+        return self._retry("= ?", reason)
+
+    def _retry(self, parked: str, *values: str) -> int:
+        """Put back the items for which `parked {parked}` holds."""
+        count = self._db.execute(f"UPDATE session SET parked = NULL WHERE parked {parked}", values).rowcount
         rows = self._db.execute(
-            f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked IS NOT NULL{only}", values
+            f"SELECT segment.id, segment.stream {JOINED} WHERE segment.parked {parked}", values
         ).fetchall()
         for number, stream in rows:
             self._db.execute("UPDATE segment SET parked = NULL WHERE id = ?", (number,))

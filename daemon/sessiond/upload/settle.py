@@ -13,6 +13,7 @@ from sessiond.spool.rows import Segment, SessionState
 from sessiond.upload.binding import store_batch
 from sessiond.upload.context import BatchResult, Item, UploadContext, session_of
 from sessiond.upload.items import decode
+from sessiond.upload.taken_name import MACHINE_TAKEN, note_taken
 
 
 class Outcome(Enum):
@@ -110,6 +111,15 @@ def park(context: UploadContext, item: Item, reason: str) -> None:
         context.spool.outbox.park_session(item.id, item.revision, reason)
     else:
         context.spool.outbox.park_segment(item, reason)
+
+
+def _park_for(context: UploadContext, item: Item, problem: wire.Problem) -> Outcome:
+    """Set an item aside for a problem that only the user can solve."""
+    reason = problem.detail or problem.title
+    park(context, item, reason)
+    if problem.type == MACHINE_TAKEN:
+        note_taken(context, reason)
+    return Outcome.PARKED
 
 
 def _forget_positions_ahead(context: UploadContext, item: Item, ahead: Sequence[wire.StreamLength]) -> int:
@@ -210,8 +220,7 @@ def _handle_item_problem(context: UploadContext, item: Item, problem: wire.Probl
         # Our own disk may have damaged the segment. Then SpoolDamaged is raised here, the spool is rebuilt, and the
         # bytes are read from the tool's file again. Parking the segment would lose them.
         decode(item, item.data)
-    park(context, item, problem.detail or problem.title)
-    return Outcome.PARKED
+    return _park_for(context, item, problem)
 
 
 def _follow(context: UploadContext, item: Segment, problem: wire.Problem) -> None:
@@ -249,5 +258,4 @@ def _handle_record_problem(context: UploadContext, item: SessionState, problem: 
     if problem.type == "stale":
         context.spool.catalog.raise_revision(item.id, problem.revision or item.revision, context.clock.now_ms())
         return Outcome.HEALED
-    park(context, item, problem.detail or problem.title)
-    return Outcome.PARKED
+    return _park_for(context, item, problem)
