@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sessiond.redact import Policy, Redactor, detector, load_rules, redactor
@@ -17,6 +18,7 @@ from sessiond.redact.examples import expand
 from sessiond.redact.flood import mask_all, region
 from sessiond.redact.parts import SIZE as SIZE_OF_A_PART
 from sessiond.redact.policy import DENSE
+from support.many_examples import expand_nth
 
 SIZE = 1 << 20
 SAMPLES = Path(__file__).parents[2] / "conformance" / "samples"
@@ -24,17 +26,17 @@ RULES = load_rules().rules
 MATCHES = [template for rule in RULES for template in rule.match]
 MISSES = [template for rule in RULES for template in rule.miss]
 DENSE_TEXTS: dict[str, Callable[[int], str]] = {
-    "near-misses": lambda n: expand(MISSES[n % len(MISSES)], n) + " ",
-    "secrets": lambda n: expand(MATCHES[n % len(MATCHES)], n) + " ",
-    "short passwords": lambda n: "pwd:" + expand("<P8>", n) + " ",
+    "near-misses": lambda n: expand_nth(MISSES[n % len(MISSES)], n) + " ",
+    "secrets": lambda n: expand_nth(MATCHES[n % len(MATCHES)], n) + " ",
+    "short passwords": lambda n: "pwd:" + expand_nth("<P8>", n) + " ",
     "BEGIN lines": lambda n: f"-----BEGIN RSA PRIVATE KEY-----\n{n} ",
-    "BEGIN and half a key": lambda n: "-----BEGIN RSA PRIVATE KEY-----\n" + expand("<B40>", n) + "\n\n-- \n",
+    "BEGIN and half a key": lambda n: "-----BEGIN RSA PRIVATE KEY-----\n" + expand_nth("<B40>", n) + "\n\n-- \n",
     "END lines": lambda n: f"{n}\n-----END RSA PRIVATE KEY-----\n",
-    "tokens on lines of their own": lambda n: "token: " + expand("<A16>", n) + "\n",
+    "tokens on lines of their own": lambda n: "token: " + expand_nth("<A16>", n) + "\n",
     "wraps": lambda n: f"ghp_\n{n}\n",
     "colour codes": lambda n: f"\x1b[{30 + n % 8}m{n}",
-    "coloured secrets": lambda n: "\x1b[31m" + expand("ghp_<A36>", n) + "\x1b[0m ",
-    "passwords in Base64": lambda n: "cGFzc3dvcmQ9" + expand("<B20>", n) + " ",
+    "coloured secrets": lambda n: "\x1b[31m" + expand_nth("ghp_<A36>", n) + "\x1b[0m ",
+    "passwords in Base64": lambda n: "cGFzc3dvcmQ9" + expand_nth("<B20>", n) + " ",
     "users in URLs": lambda n: f"://a{n}@",
     "calls": lambda n: f'("token{n}", ',
     "options": lambda n: f"curl -u a{n} ",
@@ -101,7 +103,7 @@ def test_the_places_reported_of_a_text_are_bounded(
     for budget in budgets:
         assert budget.reported <= FREE_HITS + HIT * (size // BYTES_OF_A_HIT + 2 * (size // WINDOW + 2))  # type: ignore[attr-defined]
     assert len(masked.data) == size
-    assert all(json.loads(part) for part in masked.data.splitlines())
+    assert all(msgspec.json.decode(part) for part in masked.data.splitlines())
     assert masked.data.count(b"\n") == data.count(b"\n")
 
 
@@ -122,7 +124,7 @@ def test_most_of_a_dense_text_is_not_scanned(stars: Redactor, budgets: list[Budg
 @pytest.mark.parametrize("in_one", [True, False], ids=["one record", "many records"])
 def test_each_of_many_secrets_is_masked(in_one: bool, stars: Redactor) -> None:
     """Ten thousand of them are too many to confirm: the text around them is masked as well, and none is left."""
-    values = [expand(f"{kind}<A36>", n) for n in range(10_000) for kind in ("ghp_", "npm_")]
+    values = [expand_nth(f"{kind}<A36>", n) for n in range(10_000) for kind in ("ghp_", "npm_")]
     data = line(" ".join(values)) if in_one else b"".join(line(value) for value in values)
     masked = stars.mask(data)
     assert DENSE in {finding.rule for finding in masked.findings}
@@ -139,7 +141,7 @@ def test_records_beside_a_dense_one_keep_their_text(stars: Redactor) -> None:
 
 def test_a_dense_record_costs_the_others_of_its_window_nothing(stars: Redactor) -> None:
     """Records with few places are searched first, so that a dense one does not use up what they need."""
-    others = [line(f"{n}: we used {expand('ghp_<A36>', n)}, " + "an ordinary text " * 300) for n in range(20)]
+    others = [line(f"{n}: we used {expand_nth('ghp_<A36>', n)}, " + "an ordinary text " * 300) for n in range(20)]
     kinds = ("near-misses", "short passwords", "tokens on lines of their own")
     for kind in kinds:
         dense_one = line(fill(DENSE_TEXTS[kind], 60_000))
@@ -155,7 +157,7 @@ def test_a_secret_across_the_end_of_a_part_is_masked(stars: Redactor) -> None:
     """A window is divided between records only, and each part is masked with all that its secrets may reach."""
     for shift in range(0, SIZE_OF_A_PART, 1024):
         near = fill(DENSE_TEXTS["near-misses"], 900)
-        lines = [near + " " + expand("ghp_<A36>", n) for n in range(200)]
+        lines = [near + " " + expand_nth("ghp_<A36>", n) for n in range(200)]
         masked = stars.mask(b"".join(map(line, ["pad " * (shift // 4), *lines]))).data
         assert not re.search(rb"ghp_[A-Za-z0-9]{36}", masked)
         assert all(json.loads(each) for each in masked.splitlines())
@@ -189,7 +191,7 @@ def test_a_secret_that_begins_before_a_dense_window_or_ends_behind_it_is_masked(
 
 def test_pieces_of_a_dense_record_are_masked(stars: Redactor) -> None:
     """Each byte is masked by the rules or as a part of a window; nothing waits for the end of the record."""
-    values = [expand("ghp_<A36>", n) for n in range(20_000)]
+    values = [expand_nth("ghp_<A36>", n) for n in range(20_000)]
     data = line(" ".join(values))
     pieces = [data[at : at + 100_000] for at in range(0, len(data), 100_000)]
     masked = list(stars.mask_pieces(iter(pieces)))
@@ -223,7 +225,7 @@ def test_prose_about_secrets_stays_within_the_budget(stars: Redactor) -> None:
 
 def test_a_hundred_secrets_in_one_text_are_masked_one_by_one(stars: Redactor) -> None:
     """The output of `env` or a file of settings has many secrets: the words between them stay."""
-    text = "".join(f"SERVICE_{n}_TOKEN={expand('<A32>', n)}\nname=service number {n}\n" for n in range(60))
+    text = "".join(f"SERVICE_{n}_TOKEN={expand_nth('<A32>', n)}\nname=service number {n}\n" for n in range(60))
     masked = stars.mask(line(text))
     assert DENSE not in {finding.rule for finding in masked.findings}
     assert masked.data.count(b"name=service number") == 60

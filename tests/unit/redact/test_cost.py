@@ -18,6 +18,7 @@ from test_budget import DENSE_TEXTS, dense
 from sessiond.redact import Redactor, load_rules
 from sessiond.redact.examples import expand
 from sessiond.redact.rules import Rule
+from support.many_examples import expand_nth
 
 SIZE = 1 << 15
 """Bytes of an input: few enough that none is folded as a long repeat, and as many as the longest walk may take."""
@@ -210,7 +211,9 @@ def test_the_beginning_of_a_secret_repeated_is_examined_a_few_times(rule: Rule, 
 def test_a_near_miss_is_examined_a_few_times(rule: Rule, work: Callable[[str], float]) -> None:
     """Each rule whose names it has may examine it, but not once for each of its bytes."""
     for template in rule.miss:
-        assert work("".join(expand(template, n) + " and so on\n" for n in range(SIZE >> 6))) <= MOST_PER_BYTE, template
+        assert work("".join(expand_nth(template, n) + " and so on\n" for n in range(SIZE >> 6))) <= MOST_PER_BYTE, (
+            template
+        )
 
 
 @pytest.mark.parametrize("name", DENSE_TEXTS)

@@ -8,13 +8,15 @@ import re
 import pytest
 
 from sessiond.errors import ConfigError
-from sessiond.redact import Policy, Redactor, Rule, load_rules
+from sessiond.redact import Policy, Redactor, Rule, RuleSet, load_rules
 from sessiond.redact.examples import expand
 from sessiond.redact.go_syntax import from_go
 from sessiond.redact.text import blank
 
 RULES = load_rules().rules
 SEEDS = range(5)
+NO_RULES = RuleSet((), ())
+"""Hyperscan takes a second to compile all rules with another one."""
 
 
 def nested(text: str, depth: int) -> bytes:
@@ -24,20 +26,26 @@ def nested(text: str, depth: int) -> bytes:
     return text.encode()
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
+def around(template: str, seed: int) -> str:
+    """Put an example between two lines."""
+    return f"see here\n{expand(template, seed)}\nand there"
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_each_rule_finds_its_examples(rule: Rule, depth: int, stars: Redactor, plain: Redactor) -> None:
+def test_each_rule_finds_its_examples(rule: Rule, stars: Redactor, plain: Redactor) -> None:
     """A secret is found in plain text and under one and two levels of escapes, by both scanners alike."""
-    records = [
-        nested(f"see here\n{expand(template, seed)}\nand there", depth) for template in rule.match for seed in SEEDS
-    ]
-    for data in records:
-        masked = stars.mask(data)
-        assert rule.id in {finding.rule for finding in masked.findings}, data
-        assert len(masked.data) == len(data)
-        assert stars.mask(masked.data).data is masked.data
-    # The plain scanner takes about as long for all of them as for one.
-    assert stars.mask(b"\n".join(records)) == plain.mask(b"\n".join(records))
+    for depth in (0, 1, 2):
+        out = []
+        for data in (nested(around(template, seed), depth) for template in rule.match for seed in SEEDS):
+            masked = stars.mask(data)
+            assert rule.id in {finding.rule for finding in masked.findings}, data
+            assert len(masked.data) == len(data)
+            out.append(masked.data)
+        again = b"\n".join(out)
+        assert stars.mask(again).data is again
+        # How the scanners differ depends on the form of a secret, not on its letters: one of each form is compared.
+        records = b"\n".join(nested(around(template, seed=depth), depth) for template in rule.match)
+        assert stars.mask(records) == plain.mask(records)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
@@ -45,21 +53,21 @@ def test_each_rule_leaves_its_counter_examples(rule: Rule, stars: Redactor) -> N
     """Text that only resembles a secret is not a finding of this rule."""
     for template in rule.miss:
         for depth in (0, 1, 2):
-            data = nested(f"see here\n{expand(template, 1)}\nand there", depth)
+            data = nested(around(template, 1), depth)
             assert rule.id not in {finding.rule for finding in stars.mask(data).findings}, data
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.shape.scanned], ids=lambda rule: rule.id)
 def test_a_written_trigger_ends_near_where_its_rule_begins(rule: Rule) -> None:
     """The rule would not be tried at a place without its trigger, and the secret would stay readable."""
-    trigger = re.compile(rule.shape.scanned.encode(), re.DOTALL)
+    trigger = re.compile(f"(?=({rule.shape.scanned}))".encode(), re.DOTALL)
     for template in rule.match:
         for depth in (0, 1, 2):
             for seed in SEEDS:
                 data = nested(f"see here {expand(template, seed)} and there", depth)
                 found = rule.regex.search(blank(data))
                 assert found is not None, data
-                ends = [match.end() for at in range(len(data)) if (match := trigger.match(data, at))]
+                ends = [match.end(1) for match in trigger.finditer(data)]
                 assert any(0 < end - found.start() <= rule.shape.before for end in ends), data
 
 
@@ -88,15 +96,16 @@ def test_rules_of_gitleaks_can_be_added() -> None:
         keywords = ["acme"]
         """
     )
-    redactor = Redactor(Policy(extra=(extra,)))
+    policy = Policy(extra=(extra,))
     token = expand("acme_<a20>", 7)
     text = json.dumps({"content": f'say\nacme_key = "{token}"\n'}).encode()
-    masked = redactor.mask(text)
-    assert [finding.rule for finding in masked.findings] == ["acme"]
-    assert token.encode() not in masked.data
     other = json.dumps({"content": 'acme_key = "acme_sample7890123456xyz"'}).encode()
-    assert redactor.mask(other).data is other
-    assert redactor.version != Redactor(Policy()).version
+    for redactor in (Redactor(policy, engine="re"), Redactor(policy, rules=NO_RULES)):
+        masked = redactor.mask(text)
+        assert [finding.rule for finding in masked.findings] == ["acme"]
+        assert token.encode() not in masked.data
+        assert redactor.mask(other).data is other
+    assert Redactor(policy, engine="re").version != Redactor(Policy(), engine="re").version
 
 
 def test_an_expression_that_can_not_be_used_is_named() -> None:
@@ -118,7 +127,7 @@ def test_flags_in_the_middle_hold_to_the_end_of_their_group() -> None:
 def test_a_rule_with_a_path_holds_for_that_path_only() -> None:
     """`path` limits a rule to files; without a known path the rule holds."""
     extra = load_rules("[[rules]]\nid = 'p'\nregex = '''zz[0-9]{9}'''\npath = '''\\.env$'''")
-    redactor = Redactor(Policy(extra=(extra,)))
+    redactor = Redactor(Policy(extra=(extra,)), rules=NO_RULES)
     assert redactor.mask(b"zz123456789", path="/a/.env").findings
     assert not redactor.mask(b"zz123456789", path="/a/b.txt").findings
     assert redactor.mask(b"zz123456789").findings
