@@ -6,6 +6,7 @@ import ast
 import contextlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from support.syntax import parse
 sample = pytest.mark.parametrize("name", NAMES)
 
 
-def streams(name: str) -> Iterator[tuple[Source, list[bytes]]]:
-    """Iterate the source and the records of every stream of a sample."""
+@cache
+def streams(name: str) -> list[tuple[Source, list[bytes]]]:
+    """Return the source and the records of every stream of a sample."""
+    read = []
     for location in engine.locations(built(name)):
         if location.source.tool == name.split("/")[0] and location.unit.media_type is None:
             with engine.streams(location) as found:
-                for stream in found:
-                    yield location.source, list(stream.records())
+                read += [(location.source, list(stream.records())) for stream in found]
+    return read
 
 
 def counted(placed: list[Placed]) -> Fold:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,7 @@ KEPT = [
 SECRET = (b"PLANTED-TOKEN", b"planted-token-that-is-nobodys", b"FAKE-SECRET-must-never-leave")
 
 
+@cache
 def projected(name: str) -> dict[str, bytes]:
     """Map each stream of a sample's documents and databases to the records of all sessions."""
     found: dict[str, bytes] = {}

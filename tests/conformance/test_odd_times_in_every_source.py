@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from typing import NamedTuple
@@ -81,11 +80,12 @@ def understood(stream: Stream, content: bytes) -> tuple[int, int, int, list[str]
     return len(fold.messages), fold.damaged, len(fold.unknown), fold.models, fold.cwd, shown
 
 
-@pytest.mark.parametrize("change", [in_the_future, in_the_past, as_nonsense, as_the_other_type])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_message_counts_whatever_its_time_is(name: str, change: Callable[[bytes], bytes]) -> None:
+def test_a_message_counts_whatever_its_time_is(name: str) -> None:
     for stream in streams_of(name):
-        assert understood(stream, change(stream.content)) == understood(stream, stream.content), stream.name
+        usual = understood(stream, stream.content)
+        for change in (in_the_future, in_the_past, as_nonsense, as_the_other_type):
+            assert understood(stream, change(stream.content)) == usual, (stream.name, change.__name__)
 
 
 UUIDS = re.compile(rf"(?<![0-9a-fA-F-]){UUID}(?![0-9a-fA-F-])")

@@ -36,7 +36,18 @@ def expected(name: str) -> list[dict[str, Any]]:
 
 
 def build(name: str, target: str | Path) -> str:
-    """Make a sample's home directory."""
+    """Make a sample's home directory, as a copy of the one that tests share."""
+    shared = os.fsencode(built(name))
+    shutil.copytree(built(name), target, dirs_exist_ok=True)
+    for path in Path(target).rglob("*.json"):
+        content = path.read_bytes()
+        if shared in content:
+            path.write_bytes(content.replace(shared, os.fsencode(target)))
+            os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+    return str(target)
+
+
+def _make(name: str, target: str | Path) -> str:
     shutil.copytree(SAMPLES / name, target, dirs_exist_ok=True)
     os.unlink(os.path.join(target, "expected.json"))
     Path(target, "show.txt").unlink(missing_ok=True)  # what `show` prints of it: tests/conformance/shown.py
@@ -60,7 +71,7 @@ def built(name: str) -> str:
     target = tempfile.mkdtemp(prefix="sample-")
     atexit.register(shutil.rmtree, target)
     _SHARED.add(target)
-    return build(name, target)
+    return _make(name, target)
 
 
 def is_shared(tree: str) -> bool:
