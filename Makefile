@@ -71,9 +71,9 @@ bench-rivals: $(VENV)/.created  ## install the rivals, each on its own, into the
 soak: $(VENV)/.installed  ## ten minutes of load with faults; what was written must be what arrives
 	$(BIN)/python bench/soak.py $(SOAK_ARGS)
 
-trials: $(VENV)/.installed-dev  ## kill a live store among other processes 300 times: nothing acknowledged may be lost (SESSIOND_TRIALS=...)
+trials: $(VENV)/.installed-dev  ## kill a live store among other processes 300 times, send 300 odd requests to each operation (SESSIOND_TRIALS=...)
 	SESSIOND_TRIALS=$(or $(SESSIOND_TRIALS),300) $(BIN)/python -m pytest -n auto --dist worksteal \
-		tests/endpoint/test_second_process.py -k random_processes
+		tests/endpoint/test_second_process.py tests/endpoint/test_openapi.py -k "random_processes or as_described"
 
 trials-fleet: $(VENV)/.installed-dev  ## kill servers, PostgreSQL and the object store under load, five minutes on each store (SESSIOND_TRIAL_SECONDS=...)
 	SESSIOND_TRIAL_SECONDS=$(or $(SESSIOND_TRIAL_SECONDS),300) $(BIN)/python -m pytest -m slow -o timeout=3600 \
