@@ -56,7 +56,12 @@ def override(inside: Manager, text: str) -> None:
 
 
 def install(inside: Manager) -> None:
+    """Install the service. Without an endpoint, each start would start the built-in archive as well."""
     put_rules(str(inside.home / ".local/state/sessiond"))
+    config = inside.home / ".config/sessiond/config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    if not config.exists():
+        config.write_text('[endpoint]\nurl = "http://127.0.0.1:9"\n')
     done = inside("sessiond", "install")
     assert (done.code, done.err) == (
         0,
@@ -134,7 +139,6 @@ def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
     override(inside, QUICK)
     install(inside)
     config = inside.home / ".config/sessiond/config.toml"
-    config.parent.mkdir(exist_ok=True)
     config.write_text("rescn = 5\n")
     done = inside("sessiond", "restart")
     assert (done.code, done.out) == (1, "")
@@ -145,7 +149,7 @@ def test_an_error_in_the_config_is_not_tried_again(inside: Manager) -> None:
     assert "`sessiond config check`" in done.err
     inside("sleep", "1")
     assert (inside.show("NRestarts"), inside.show("ExecMainStatus")) == ("0", "78")
-    config.write_text("rescan = 5\n")
+    config.write_text('[endpoint]\nurl = "http://127.0.0.1:9"\n')
     assert inside("sessiond", "start").out == "the service is running\n"
 
 

@@ -60,23 +60,26 @@ WRITTEN: dict[str, Callable[[list[str]], str]] = {
 }
 
 
-@pytest.mark.parametrize("form", WRITTEN)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_secret_in_a_list_of_arguments_is_masked(command: str, form: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_secret_in_a_list_of_arguments_is_masked(command: str, stars: Redactor, plain: Redactor) -> None:
     """The value is masked and nothing else, in each way to write a list, at each depth of JSON, by both scanners."""
-    words = COMMANDS[command]
-    if form == "YAML, in one line" and command == "smbclient":
-        pytest.skip("a percent sign begins a directive there")
-    text, expected = (
-        "see\n" + WRITTEN[form]([word.format(v=value) for word in words]) + "\nend\n"
-        for value in (VALUE, "*" * len(VALUE))
-    )
-    for depth in (1, 2) if "\0" in text else (0, 1, 2):
-        masked = stars.mask(nest(text, depth))
-        assert masked.data == nest(expected, depth)
-        assert stars.mask(masked.data).data == masked.data
-    assert may_hold_secret(text)
-    assert plain.mask(nest(text, 1)) == stars.mask(nest(text, 1))
+    words, wrong = COMMANDS[command], []
+    for form, write in WRITTEN.items():
+        if form == "YAML, in one line" and command == "smbclient":
+            continue  # a percent sign begins a directive there
+        text, expected = (
+            "see\n" + write([word.format(v=value) for word in words]) + "\nend\n" for value in (VALUE, "*" * len(VALUE))
+        )
+        for depth in (1, 2) if "\0" in text else (0, 1, 2):
+            masked = stars.mask(nest(text, depth)).data
+            again = stars.mask(masked).data
+            if not masked == again == nest(expected, depth):
+                wrong.append((form, masked, again))
+        if not may_hold_secret(text):
+            wrong.append((form, text, "is passed over by the prefilter"))
+        if plain.mask(nest(text, 1)) != stars.mask(nest(text, 1)):
+            wrong.append((form, text, "is masked differently by the plain scanner"))
+    assert not wrong, "\n".join(map(repr, wrong))
 
 
 UNTOUCHED = [
@@ -113,10 +116,9 @@ UNTOUCHED = [
 ]
 
 
-@pytest.mark.parametrize("text", UNTOUCHED)
-def test_a_list_without_a_secret_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_list_without_a_secret_is_left_alone(stars: Redactor, plain: Redactor) -> None:
     """Examples are ports, paths, packages, declarations of options, and lists of options in prose."""
-    check_untouched(text, stars, plain)
+    check_untouched(UNTOUCHED, stars, plain)
 
 
 def test_a_long_list_is_read_once() -> None:

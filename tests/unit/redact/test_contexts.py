@@ -319,7 +319,6 @@ UNTOUCHED = [
 ]
 
 
-@pytest.mark.parametrize("text", UNTOUCHED)
-def test_a_look_alike_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_look_alike_is_left_alone(stars: Redactor, plain: Redactor) -> None:
     """Examples are test results, capabilities, ports, placeholders, words, versions and ids."""
-    check_untouched(text.replace("{{", "{").replace("}}", "}"), stars, plain)
+    check_untouched((text.replace("{{", "{").replace("}}", "}") for text in UNTOUCHED), stars, plain)

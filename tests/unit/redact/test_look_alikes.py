@@ -111,10 +111,9 @@ KEPT = [
 VALUE = "xK9mQ2vL8pRt"
 
 
-@pytest.mark.parametrize("name", UNTOUCHED)
-def test_a_look_alike_is_left_alone(name: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_look_alike_is_left_alone(stars: Redactor, plain: Redactor) -> None:
     """Each was found masked in sources, manuals, logs or configurations of public programs."""
-    check_untouched(UNTOUCHED[name], stars, plain)
+    check_untouched(UNTOUCHED.values(), stars, plain)
 
 
 @pytest.mark.parametrize("text", SECRETS)

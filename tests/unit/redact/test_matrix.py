@@ -104,28 +104,31 @@ PLAIN = ("xK9mQ2vL8pR4tY7w", "k8Jd-2mQ_z9Lp4.x")
 SIGNS = ("Tr0ub4dor&3x", "p#ssW0rd9x!")
 LINES = ("YAML", "properties", "ini", "export", "Dockerfile", "Dockerfile with =", "Markdown", "cmd")
 """Syntaxes of `BARE` in which a value ends with its line, and not at a semicolon."""
-CELLS = [
-    (name, syntax, value)
-    for group, values in (
-        (QUOTED, (*PLAIN, *SIGNS, "aB3$dE5fG7hI9", "Zx9,wQ2;eR4tY")),
-        (DOUBLE, (*PLAIN, *SIGNS, "Zx9,wQ2;eR4tY")),
-        (BARE, (*PLAIN, *SIGNS, "Zx9,wQ2eR4tY")),
-        ({name: BARE[name] for name in LINES}, ("Zx9,wQ2;eR4tY",)),
-        (WORDY, PLAIN),
-    )
-    for name, syntax in group.items()
-    for value in values
-]
+CELLS: dict[str, list[tuple[str, str]]] = {}
+"""The syntaxes of a name, each with the values that are written so."""
+for group, values in (
+    (QUOTED, (*PLAIN, *SIGNS, "aB3$dE5fG7hI9", "Zx9,wQ2;eR4tY")),
+    (DOUBLE, (*PLAIN, *SIGNS, "Zx9,wQ2;eR4tY")),
+    (BARE, (*PLAIN, *SIGNS, "Zx9,wQ2eR4tY")),
+    ({name: BARE[name] for name in LINES}, ("Zx9,wQ2;eR4tY",)),
+    (WORDY, PLAIN),
+):
+    for written, syntax in group.items():
+        CELLS.setdefault(written, []).extend((syntax, value) for value in values)
 
 
-@pytest.mark.parametrize(("name", "syntax", "value"), CELLS)
-def test_the_whole_value_is_masked_and_nothing_else(name: str, syntax: str, value: str, stars: Redactor) -> None:
+@pytest.mark.parametrize("name", CELLS)
+def test_the_whole_value_is_masked_and_nothing_else(name: str, stars: Redactor) -> None:
     """The value may contain a character that ends a word in another syntax."""
-    text = "see\n" + syntax.replace("{v}", value) + "\nend of it\n"
-    for depth in (0, 1, 2):
-        masked = stars.mask(nest(text, depth))
-        assert masked.data == nest(text.replace(value, "*" * len(value)), depth), name
-        assert stars.mask(masked.data).data == masked.data
+    wrong = []
+    for syntax, value in CELLS[name]:
+        text = "see\n" + syntax.replace("{v}", value) + "\nend of it\n"
+        for depth in (0, 1, 2):
+            masked = stars.mask(nest(text, depth)).data
+            again = stars.mask(masked).data
+            if not masked == again == nest(text.replace(value, "*" * len(value)), depth):
+                wrong.append((value, masked, again))
+    assert not wrong, "\n".join(map(repr, wrong))
 
 
 AROUND = (
@@ -220,7 +223,6 @@ UNTOUCHED = [
 ]
 
 
-@pytest.mark.parametrize("text", UNTOUCHED)
-def test_a_look_alike_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_look_alike_is_left_alone(stars: Redactor, plain: Redactor) -> None:
     """Examples are placeholders, references, types, signatures, hashes, images and minified code."""
-    check_untouched(text, stars, plain)
+    check_untouched(UNTOUCHED, stars, plain)

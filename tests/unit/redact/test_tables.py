@@ -51,10 +51,9 @@ def test_a_cell_below_the_name_of_a_secret_is_masked(name: str, stars: Redactor,
             assert stars.mask(nest(text, depth)).data == nest(expected, depth)
 
 
-@pytest.mark.parametrize("text", UNTOUCHED)
-def test_a_look_alike_is_left_alone(text: str, stars: Redactor, plain: Redactor) -> None:
+def test_a_look_alike_is_left_alone(stars: Redactor, plain: Redactor) -> None:
     """Examples are words, types, numbers, templates, parameters of a query and code."""
-    check_untouched(text, stars, plain)
+    check_untouched(UNTOUCHED, stars, plain)
 
 
 def test_each_row_is_read_once() -> None:
