@@ -14,6 +14,7 @@ from sessiond.sources import find_further_homes, find_roots, find_sources
 from sessiond.sources.base import UserDirs
 from sessiond.sources.registry import SHARED_DIRECTORIES, configured_roots
 from sessiond.watch.scan import scan
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, build, built
 
 PROJECT = "projects/-home-u-app"
@@ -85,7 +86,7 @@ def units(home: Path, config: Config, tool: str) -> set[str]:
     return {each.path for path in paths for each in index(path) if each.source.tool == tool}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_a_moved_directory_of_any_tool_is_read_at_each_level(name: str, tmp_path: Path) -> None:
     """A second directory, a copy of one, and the home of an older machine: whatever variables the tool has."""
     tool, home = name.split("/")[0], Path(build(name, tmp_path / "home"))
@@ -108,6 +109,6 @@ def test_a_moved_directory_of_any_tool_is_read_at_each_level(name: str, tmp_path
             (home / moved).rename(folder)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_no_directory_of_a_tool_is_taken_for_a_second_one(name: str) -> None:
     assert find_further_homes(Config(), {"HOME": built(name)}) == []

@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from conformance import engine
 from conformance.engine import NOW_MS
 from sessiond.ingest.content import Records
@@ -28,6 +26,7 @@ from sessiond.session import Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Source
 from sessiond.transcript.items import read_items
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, built
 
 Change = Callable[[bytes], bytes]
@@ -114,7 +113,7 @@ def facts(source: Source, content: bytes) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", WITH_LINES)
+@each_tool(WITH_LINES)
 def test_lines_are_understood_whatever_surrounds_the_records(name: str) -> None:
     for file in line_files(name, Kind.LINES):
         content = file.content
@@ -131,7 +130,7 @@ def with_letters(content: bytes) -> bytes:
     return re.sub(rb"(?<=[a-z]) (?=[a-z])", " ткань ą ůk 織る, ਕੱਪੜਾ વણાટ Ċਊ, ".encode(), content)
 
 
-@pytest.mark.parametrize("name", WITH_LINES)
+@each_tool(WITH_LINES)
 def test_letters_of_any_script_are_read_from_utf_16(name: str) -> None:
     """A line after the first has no mark that says in which order its bytes are."""
     for file in line_files(name, Kind.LINES):
@@ -141,7 +140,7 @@ def test_letters_of_any_script_are_read_from_utf_16(name: str) -> None:
             assert facts(file.source, change(content)) == usual, (file.path, change.__name__)
 
 
-@pytest.mark.parametrize("name", WITH_LINES)
+@each_tool(WITH_LINES)
 def test_a_truncated_record_costs_only_itself_in_every_source(name: str) -> None:
     """Each record follows half of itself on the same line. The losses are counted."""
     for file in line_files(name, Kind.LINES):
@@ -171,7 +170,7 @@ def prompts(file: LineFile, content: bytes) -> list[tuple[Any, ...]]:
     return [(each.native_id, each.time_ms, each.directory, each.typed) for each in found]
 
 
-@pytest.mark.parametrize("name", WITH_HISTORIES)
+@each_tool(WITH_HISTORIES)
 def test_each_prompt_stays_with_its_own_session(name: str) -> None:
     for file in line_files(name, Kind.HISTORY):
         for change in COMPLETE:
@@ -179,7 +178,7 @@ def test_each_prompt_stays_with_its_own_session(name: str) -> None:
             assert found == prompts(file, file.content), (file.path, change.__name__)
 
 
-@pytest.mark.parametrize("name", WITH_HISTORIES)
+@each_tool(WITH_HISTORIES)
 def test_a_truncated_prompt_is_counted_as_one_without_a_session(name: str) -> None:
     """It may be of any session, so no other one gets it."""
     for file in line_files(name, Kind.HISTORY):
@@ -205,7 +204,7 @@ def documents(tree: str) -> dict[str, Any]:
 WITH_DOCUMENTS = [name for name in NAMES if any((SAMPLES / name).rglob("*.json"))]
 
 
-@pytest.mark.parametrize("name", WITH_DOCUMENTS)
+@each_tool(WITH_DOCUMENTS)
 def test_documents_and_settings_are_read_in_any_encoding(name: str, tmp_path: Path) -> None:
     """Also the settings that say where sessions are, and small files beside a transcript."""
     whole = documents(built(name))

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
-import pytest
-
 from conformance import engine
 from sessiond.errors import ReadError
 from sessiond.ingest.context import Location, ReadContext
@@ -16,6 +14,7 @@ from sessiond.ingest.units import DatabaseUnit
 from sessiond.reader import Digest
 from sessiond.sources.base import DatabaseSource, Kind
 from sessiond.sources.damaged import DAMAGED
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, SAMPLES, build, built, open_store
 
 PAGE = 512
@@ -69,7 +68,7 @@ def readable(location: Location, native_ids: Iterable[str]) -> dict[str, list[by
 CONTEXT = ReadContext(digest=Digest(0), now_ms=engine.NOW_MS, scratch=os.devnull)
 
 
-@pytest.mark.parametrize("name", WITH_STORES)
+@each_tool(WITH_STORES)
 def test_a_damaged_page_hides_no_session_that_can_be_read(name: str, tmp_path: Path) -> None:
     tree = build(name, tmp_path)
     for location in (each for each in engine.locations(tree) if each.unit.kind is Kind.DATABASE):

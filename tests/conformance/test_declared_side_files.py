@@ -10,12 +10,13 @@ from conformance import engine
 from sessiond.endpoint.wire import PushAppend
 from sessiond.sources import find_sources
 from sessiond.sources.side_files import MEDIA_TYPES, OCTETS
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built
 
 ORPHANS = {"opencode/1.18-database": 1}
 """Samples with side files of a session that does not exist."""
 
-sample = pytest.mark.parametrize("name", NAMES)
+sample = each_tool(NAMES)
 
 
 @sample

@@ -6,11 +6,10 @@ import os
 import re
 from pathlib import Path
 
-import pytest
-
 from conformance import engine
 from sessiond.ingest import ingest
 from sessiond.sources.base import Kind
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, SAMPLES, WRITTEN_NS, build, built, open_store, statements
 
 
@@ -25,7 +24,7 @@ def folders(tree: str) -> list[Path]:
     return [Path(location.path) for location in engine.locations(tree) if location.unit.kind is Kind.FOLDER]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_an_empty_file_is_no_trouble_and_hides_no_other(name: str, tmp_path: Path) -> None:
     """Each is captured when something is written to it. Until then nothing is reported, and no command fails."""
     tree = build(name, tmp_path / "home")
@@ -41,7 +40,7 @@ def test_an_empty_file_is_no_trouble_and_hides_no_other(name: str, tmp_path: Pat
         assert not [state for state in context.spool.catalog.sessions() if state.record is not None]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if folders(built(name))])
+@each_tool([name for name in NAMES if folders(built(name))])
 def test_an_empty_file_in_a_folder_costs_no_message(name: str, tmp_path: Path) -> None:
     """A lock, or a file that was created and not written yet, is in the folder of a session."""
     tree = build(name, tmp_path / "home")
@@ -63,7 +62,7 @@ def schema(name: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if schema(name)])
+@each_tool([name for name in NAMES if schema(name)])
 def test_a_database_whose_tables_are_being_created_is_no_trouble(name: str, tmp_path: Path) -> None:
     """A tool creates its tables one after the other, and a daemon may look at any time."""
     tree = build(name, tmp_path / "home")

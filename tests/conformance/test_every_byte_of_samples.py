@@ -5,10 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-import pytest
-
 from conformance import engine
 from lab.captured import check_files, files_beside
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built
 
 UNATTRIBUTED = {"claude-code/2.1-history": {".claude/history.jsonl"}}
@@ -32,7 +31,7 @@ class Sessions:
         return len(self.ids | self.native)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_every_file_of_a_sample_is_captured_or_named(name: str) -> None:
     """No byte that a tool wrote beside its sessions is left out in silence."""
     tree = built(name)

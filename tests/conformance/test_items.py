@@ -19,10 +19,11 @@ from sessiond.sources import find_sources
 from sessiond.sources.base import Source
 from sessiond.sources.damaged import DAMAGED
 from sessiond.transcript import Merger, Placed, Texts, merge, read_items
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built
 from support.syntax import parse
 
-sample = pytest.mark.parametrize("name", NAMES)
+sample = each_tool(NAMES)
 
 
 @cache

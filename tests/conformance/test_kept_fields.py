@@ -14,6 +14,7 @@ import pytest
 from conformance import engine
 from sessiond.sources.base import Kind
 from sessiond.sources.damaged import to_utf8
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built, open_store
 
 KEPT = [
@@ -104,7 +105,7 @@ def test_a_projection_keeps_what_a_reader_needs(name: str, stream: str, part: st
     assert part.encode() in projected(name)[stream]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_no_projection_has_a_secret_of_the_tool(name: str) -> None:
     content = b"".join(projected(name).values())
     assert not any(secret in content for secret in SECRET)
@@ -153,7 +154,7 @@ def names_in_file(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_no_projection_drops_usage_reasoning_or_the_id_of_a_call(name: str) -> None:
     """Every field of a document and every column of a database whose name says so is in a record, under its name."""
     tool, content = name.partition("/")[0], b"".join(projected(name).values())

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from conformance import engine
 from sessiond.sources.base import Watch
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, build, expected
 
 IN_PROJECTS = {"aider", "crush"}
@@ -25,7 +24,7 @@ SPREAD = [
     "qwen-code/0.0-gemini-style",
 ]
 """Further samples, whose sessions are spread over several files or directories."""
-samples = pytest.mark.parametrize("name", sorted({*LAST.values(), *SPREAD}))
+samples = each_tool(sorted({*LAST.values(), *SPREAD}))
 
 
 def replace_by_link(path: str, disk: Path) -> None:

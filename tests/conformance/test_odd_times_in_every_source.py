@@ -8,8 +8,6 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-import pytest
-
 from conformance import engine
 from conformance.engine import NOW_MS
 from sessiond.ingest import Index
@@ -18,6 +16,7 @@ from sessiond.session import Fold, session_id
 from sessiond.sources.base import Source, Unit
 from sessiond.sources.records import UUID
 from sessiond.transcript.items import read_items
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built
 
 TEXT = re.compile(rb'"(20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d[\d.:+Z-]*)"')
@@ -80,7 +79,7 @@ def understood(stream: Stream, content: bytes) -> tuple[int, int, int, list[str]
     return len(fold.messages), fold.damaged, len(fold.unknown), fold.models, fold.cwd, shown
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_a_message_counts_whatever_its_time_is(name: str) -> None:
     for stream in streams_of(name):
         usual = understood(stream, stream.content)
@@ -91,7 +90,7 @@ def test_a_message_counts_whatever_its_time_is(name: str) -> None:
 UUIDS = re.compile(rf"(?<![0-9a-fA-F-]){UUID}(?![0-9a-fA-F-])")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_an_id_in_upper_case_is_the_same_id(name: str) -> None:
     """A tool keeps the case in which its user wrote an id. In the spool, a session's id has no case."""
     tree = built(name)

@@ -9,13 +9,12 @@ import json
 import re
 from typing import Any
 
-import pytest
-
 from conformance.engine import NOW_MS
 from conformance.test_odd_times_in_every_source import streams_of
 from sessiond.ingest.pipeline import decode
 from sessiond.session import Fold
 from sessiond.sources.base import Source
+from support.each_tool import each_tool
 from support.sample_tree import NAMES
 
 QUOTED = (
@@ -55,7 +54,7 @@ def facts(source: Source, content: bytes) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_tool(NAMES)
 def test_no_fact_of_a_session_comes_from_quoted_text(name: str) -> None:
     for stream in streams_of(name):
         lines = stream.content.splitlines()

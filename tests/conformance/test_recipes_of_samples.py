@@ -9,14 +9,13 @@ from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
-import pytest
-
 from conformance import engine
 from sessiond.restore import Restorer, read_linked, read_small
 from sessiond.session import session_id
 from sessiond.sources.base import UserDirs
 from sessiond.sources.plan import RECORDS, ArchivedSession, ArchivedStream, Plan, Target, Unrestorable
 from sessiond.sources.recipes import find_recipe
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built
 
 REBUILT = {"pi", "qwen-code", "droid", "kimi", "mistral-vibe"}
@@ -96,7 +95,7 @@ def restore(home: Path, session: ArchivedSession) -> Plan | None:
     return plan
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@each_tool(SAMPLES)
 def test_a_restored_session_is_captured_as_it_was(name: str, tmp_path: Path) -> None:
     """Restoring it again finds everything there."""
     tool, home = name.split("/")[0], tmp_path / "home"

@@ -14,9 +14,10 @@ import shown
 from sessiond.cli.output import to_json
 from sessiond.session import ItemKind, Usage
 from sessiond.transcript import Thread, atif
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, SAMPLES
 
-sample = pytest.mark.parametrize("name", NAMES)
+sample = each_tool(NAMES)
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ from sessiond.ingest.pipeline import decode
 from sessiond.session import Entry, Fold
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Source, Unit, UserDirs
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, built, expected
 
 SOURCES = find_sources()
 
-sample = pytest.mark.parametrize("name", NAMES)
+sample = each_tool(NAMES)
 each_source = pytest.mark.parametrize("source", SOURCES, ids=[type(source).__name__ for source in SOURCES])
 
 

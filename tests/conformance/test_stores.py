@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from support.each_tool import each_tool
 from support.harness import daemon_harness
 from support.sample_tree import build
 
 TOKEN = b"FAKE-SECRET-must-never-leave"
 
 
-@pytest.mark.parametrize("name", ["amazon-q/1", "kiro/cli-v2", "openclaw/2026.9-database", "warp/2026"])
+@each_tool(["amazon-q/1", "kiro/cli-v2", "openclaw/2026.9-database", "warp/2026"])
 def test_other_tables_of_the_database_never_reach_the_spool(name: str, tmp_path: Path) -> None:
     """Tokens and the terminal's history lie in other tables of the same database."""
     with daemon_harness(tmp_path) as harness:

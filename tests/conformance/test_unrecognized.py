@@ -7,14 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
 from conformance import engine
 from sessiond.ingest import Index
 from sessiond.sources import find_sources
 from sessiond.sources.base import Kind, Watch
 from sessiond.sources.unrecognized import SESSIONS
 from sessiond.watch.scan import FurtherSearch, ScanStats, scan
+from support.each_tool import each_tool
 from support.sample_tree import NAMES, build, built
 
 REALLY_UNREAD = {
@@ -26,7 +25,7 @@ REALLY_UNREAD = {
 IN_PROJECTS = {"aider"}
 """Tools whose roots are projects, in which any file may be."""
 
-sample = pytest.mark.parametrize("name", NAMES)
+sample = each_tool(NAMES)
 
 
 def unrecognized(tree: str) -> dict[str, set[str]]:
