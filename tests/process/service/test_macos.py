@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from private_manager import until
 
+from sessiond.errors import StateError
+from sessiond.spool import Spool
 from support.harness import CLAUDE, SESSION, claude, encode
 from support.program import SOURCE
 from support.rules_cache import put_rules
@@ -61,6 +63,19 @@ def said(mac: Mac, *words: str, code: int = 0) -> str:
     return out
 
 
+def acknowledged(state: Path) -> bool:
+    """Return whether a session was captured, and nothing waits. A command that says so would take longer to start."""
+    try:
+        spool = Spool(str(state), readonly=True)
+    except StateError:
+        return False  # it is not there yet
+    try:
+        waiting = spool.stats.waiting()
+        return any(spool.catalog.sessions()) and not waiting.sessions + waiting.segments
+    finally:
+        spool.close()
+
+
 def test_the_commands_go_the_way_of_a_mac(mac: Mac, tmp_path: Path) -> None:
     """They need no system call of Linux alone, and neither /proc nor /sys."""
     session = tmp_path / CLAUDE
@@ -83,6 +98,7 @@ def test_the_daemon_watches_captures_and_ends_on_the_way_of_a_mac(mac: Mac, tmp_
     session.write_bytes(encode(claude(SESSION, 1)))
     daemon = mac("run")
     try:
+        until(lambda: acknowledged(tmp_path / STATE))
         until(lambda: "1 of them" in mac("status").communicate(timeout=120)[0])
         assert "watched" in said(mac, "status")
         with open(session, "ab") as file:
