@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -83,7 +84,9 @@ def open_log(config: Config, environ: Mapping[str, str]) -> None:
     if file:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
     _mask_log(config, environ)
-    logs.configure(level=config.log.level, format=config.log.format, file=file, environ=environ)
+    # Each value of an event is masked by now. The stream that masks what commands print would search all of it again.
+    stream = None if sys.stderr.isatty() else getattr(sys.stderr, "unmasked", None)
+    logs.configure(level=config.log.level, format=config.log.format, file=file, stream=stream, environ=environ)
 
 
 def _mask_log(config: Config, environ: Mapping[str, str]) -> None:

@@ -10,9 +10,9 @@ import socket
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from sessiond.memory import lean_imports
 
@@ -32,8 +32,14 @@ _OWN_FIELDS = frozenset({"timestamp", "level", "event"})
 """Keys that the journal has as fields of its own: the time, PRIORITY and MESSAGE."""
 
 
-to_handlers = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
-"""The last processor of a logger that writes to the handlers of this module."""
+def to_handlers(logger: logging.Logger, method: str, fields: MutableMapping[str, Any]) -> NoReturn:
+    """Pass an event to the handlers of a logger, as the last processor. Raises: structlog.DropEvent.
+
+    Not by the logger's own methods: they search the stack for the line that logs, which no sink shows.
+    """
+    level = logging.getLevelNamesMapping()[method.upper()]
+    logger.handle(logging.LogRecord(logger.name, level, "", 0, fields, None, None))
+    raise structlog.DropEvent
 
 
 class Failures:
@@ -58,11 +64,12 @@ class Failures:
             return None
 
 
-class EventFormatter(structlog.stdlib.ProcessorFormatter):
+class EventFormatter(logging.Formatter):
     """Renders each event once, although the rotated file asks for its length first and stderr may show it too."""
 
     def __init__(self, renderer: Any) -> None:
-        super().__init__(renderer)
+        super().__init__()
+        self._renderer = renderer
         self._last: tuple[logging.LogRecord | None, str] = None, ""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +77,8 @@ class EventFormatter(structlog.stdlib.ProcessorFormatter):
         # Handlers of other threads may replace it meanwhile, so it is read and written as a whole.
         last, text = self._last
         if last is not record:
-            text = super().format(record)
+            assert isinstance(record.msg, dict)
+            text = str(self._renderer(None, "", dict(record.msg)))
             self._last = record, text
         return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -408,17 +409,24 @@ def test_under_launchd_only_the_rotated_file_grows(tmp_path: Path) -> None:
 
 
 def test_the_daemons_log_is_masked_whatever_redact_says(tmp_path: Path) -> None:
-    """Logs are shared: no sink gets a secret from a path or a tool's error, even if nothing is redacted."""
+    """Logs are shared: no sink gets a secret from a path or a tool's error, even if nothing is redacted.
+
+    Nor is an event masked again by the stream that masks what commands print.
+    """
+    from sessiond.cli.masked_stream import MaskedStream
     from sessiond.config import load
     from sessiond.daemon.settings import open_log
     from sessiond.redact.examples import expand
 
     secret = expand("ghp_<A36>", 1)
     environ = {"HOME": str(tmp_path), "SESSIOND_CONFIG": os.devnull, "SESSIOND_STATE_DIR": str(tmp_path / "state")}
+    stderr, masked = io.StringIO(), io.StringIO()
     for redact in ("off", "mask", "hash"):
-        open_log(load(None, {**environ, "SESSIOND_REDACT": redact, "SESSIOND_LOG__FILE": "true"}).config, environ)
+        with contextlib.redirect_stderr(MaskedStream(stderr, lambda text: text[: masked.write(text)])):
+            open_log(load(None, {**environ, "SESSIOND_REDACT": redact, "SESSIOND_LOG__FILE": "true"}).config, environ)
         log.warning("ingest.skipped", tool="codex", path=f"/w/{secret}/{redact}", reason=f"bad token={secret}")
-    written = (tmp_path / "state" / "log" / "sessiond.log").read_text()
-    assert written.count("ingest.skipped") == 3
-    assert secret[:12] not in written
-    assert secret[-8:] not in written
+    for written in ((tmp_path / "state" / "log" / "sessiond.log").read_text(), stderr.getvalue()):
+        assert written.count("ingest.skipped") == 3
+        assert secret[:12] not in written
+        assert secret[-8:] not in written
+    assert not masked.getvalue()
