@@ -88,14 +88,12 @@ class CaptureLoop:
         The end of a round is short, so it is no piece of its own.
         """
         found = self.queue.next(self._resources.clock.monotonic())
-        ended = isinstance(found, Work) and found.lane is Lane.END
-        if ended:
-            self._end_round()
-            found = self.queue.next(self._resources.clock.monotonic())
         if isinstance(found, Work):
             self.do(found)
-            found = 0.0
-        elif not ended:
+            if self.queue.ends_round(self._resources.clock.monotonic()):
+                self._end_round()
+            found = self.queue.seconds_left(self._resources.clock.monotonic())
+        else:
             self.store_report()  # the throttle may have paused the backlog just now
             self._lock.note(stopped=None)  # nothing is left to write, so a full disk stops nothing any more
         self.add_batch(self._watcher.wait(found))

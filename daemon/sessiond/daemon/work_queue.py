@@ -136,12 +136,28 @@ class WorkQueue:
         self.add(self.retries.due(now))
         if not self._worked:
             self._round, self._live = self._live, {}
-        for lane in Lane:
-            if lane >= self._lane and self._is_ready(lane, now):
-                self._worked = lane is not Lane.END
-                self._lane = _FOLLOWING[lane]
-                return self._work(lane)
-        return self._seconds_left(now)
+        lane = self._next_lane(now)
+        if lane is None:
+            return self.seconds_left(now)
+        self._worked = lane is not Lane.END
+        self._lane = _FOLLOWING[lane]
+        return self._work(lane)
+
+    def ends_round(self, now: float) -> bool:
+        """Return whether nothing but the end of a round is left of it. The caller does that, and the next begins."""
+        ended = self._worked and self._next_lane(now) is Lane.END
+        if ended:
+            self._lane, self._worked = Lane.LIVE, False
+        return ended
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds until there may be work, 0 if there is some now; None: until an event."""
+        if self._live or self._next_lane(now) is not None:
+            return 0.0
+        dues = [self.throttle.seconds_until_open()] if self.backlog else []
+        dues += [self.throttle.pause_left()] if self.streams_wait else []
+        dues += [due - now for due in (self.retries.next(), self.idle_due) if due < math.inf]
+        return max(min(dues), 0.0) if dues else None
 
     def next_live(self) -> Work | None:
         """Return the next piece of live work, and of no other kind: at its end the process commits only that."""
@@ -183,16 +199,18 @@ class WorkQueue:
     def _stays_first(self, reading: Reading) -> bool:
         return reading.stays_first and reading.entry.path not in self
 
-    def _is_ready(self, lane: Lane, now: float) -> bool:
-        if lane is Lane.LIVE:
-            return bool(self._round)
-        if lane is Lane.UNFINISHED:
-            return bool(self._unfinished)
-        if lane is Lane.BACKLOG:
-            return bool(self.backlog) and (not self.backlog.old or self.throttle.allows())
-        if lane is Lane.STREAMS:
-            return self.streams_wait and not self.throttle.pause_left()
-        return self._worked or self.idle_due <= now
+    def _next_lane(self, now: float) -> Lane | None:
+        """Return the kind of work that is next in this round; None if there is none."""
+        first = self._lane
+        if first == Lane.LIVE and self._round:
+            return Lane.LIVE
+        if first <= Lane.UNFINISHED and self._unfinished:
+            return Lane.UNFINISHED
+        if first <= Lane.BACKLOG and self.backlog and (not self.backlog.old or self.throttle.allows()):
+            return Lane.BACKLOG
+        if first <= Lane.STREAMS and self.streams_wait and not self.throttle.pause_left():
+            return Lane.STREAMS
+        return Lane.END if self._worked or self.idle_due <= now else None
 
     def _work(self, lane: Lane) -> Work:
         if lane is Lane.LIVE:
@@ -205,12 +223,6 @@ class WorkQueue:
         if self.backlog.old:
             return Work(lane, self.backlog.newest(), throttled=True)
         return Work(lane, takewhile(lambda entry: entry.rank is not Rank.OLD, self.backlog.newest()))
-
-    def _seconds_left(self, now: float) -> float | None:
-        dues = [self.throttle.seconds_until_open()] if self.backlog else []
-        dues += [self.throttle.pause_left()] if self.streams_wait else []
-        dues += [due - now for due in (self.retries.next(), self.idle_due) if due < math.inf]
-        return max(min(dues), 0.0) if dues else None
 
 
 _FOLLOWING = {
