@@ -98,14 +98,14 @@ def _watch(spool: Spool, directory: str, pid: int, until: float | None) -> SyncR
     """Make the daemon scan and push, and wait until it has done so or has failed."""
     from sessiond import pause, state
     from sessiond.daemon.once import SCAN_ATTEMPTS, SCAN_RETRY_SECONDS, sync_result
-    from sessiond.spool.health import read_capture, read_endpoint
+    from sessiond.spool.health import read_capture_progress, read_endpoint
 
     before = read_endpoint(spool)
     asked_ms = now_ms()
     os.kill(pid, signal.SIGUSR1)
     while state.running(directory) is not None:
         began = time.thread_time()
-        capture = read_capture(spool)
+        capture = read_capture_progress(spool)
         endpoint = read_endpoint(spool)  # the endpoint of the daemon, which has its own environment
         failed = endpoint.failing_since_ms is not None and endpoint != before  # since it was asked to
         looked = capture.pid == pid and (capture.looked_ms or 0) >= asked_ms and not capture.backlog

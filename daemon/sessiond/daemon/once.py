@@ -18,7 +18,7 @@ from sessiond.daemon.settings import resolve_settings
 from sessiond.ingest.catch_up import catch_up
 from sessiond.spool import Spool
 from sessiond.spool.archive_file import archive_position
-from sessiond.spool.health import EndpointHealth, read_capture, read_endpoint
+from sessiond.spool.health import EndpointHealth, read_capture_progress, read_endpoint
 from sessiond.spool.safety import BOUND, BOUND_ENDPOINT, CHANGED, LAST_BATCH, UNTRUSTED
 from sessiond.spool.stats import ToolCount, Totals, Trouble, Waiting
 from sessiond.spool.verification import EACH_MS, last_check_ms
@@ -118,7 +118,7 @@ def sync_result(spool: Spool, url: str, unread: int, paused: int | None = None) 
             troubles=spool.stats.troubles(SHOWN),
             unread=unread,
             paused=paused,
-            left_out=read_capture(spool).left_out,
+            left_out=read_capture_progress(spool).left_out,
         )
 
 

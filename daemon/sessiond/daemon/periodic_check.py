@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from sessiond.errors import EndpointError, StateFull
 from sessiond.logs import log
-from sessiond.spool.health import read_capture
+from sessiond.spool.health import read_capture_progress
 from sessiond.spool.sizes import SIZES, count_sizes, read_sizes
 from sessiond.spool.verification import BEGUN, EACH_MS, RESULT, last_check_ms, read_verification, verification_value
 from sessiond.upload import UploadContext
@@ -104,7 +104,7 @@ class PeriodicCheck:
 
     def _has_backlog(self) -> bool:
         """Return whether the capture has found files that it has not read, or has not looked for them yet."""
-        capture = read_capture(self._spool)
+        capture = read_capture_progress(self._spool)
         return capture.discovered is None or capture.backlog > 0
 
     def _is_due(self) -> bool:

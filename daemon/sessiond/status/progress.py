@@ -13,7 +13,7 @@ from sessiond import state
 from sessiond.errors import StateError
 from sessiond.frozen_record import FrozenRecord
 from sessiond.spool import NAME, Spool
-from sessiond.spool.health import CaptureHealth, EndpointHealth, read_capture, read_endpoint
+from sessiond.spool.health import CaptureHealth, EndpointHealth, read_capture_progress, read_endpoint
 from sessiond.spool.stats import Totals, Waiting
 
 PATIENCE = 0.5
@@ -84,7 +84,7 @@ def read_progress(directory: str) -> tuple[Progress | None, EndpointHealth]:
         spool = Spool(directory, readonly=True, patience=PATIENCE)
         try:
             with spool.snapshot():
-                capture, endpoint = read_capture(spool), read_endpoint(spool)
+                capture, endpoint = read_capture_progress(spool), read_endpoint(spool)
                 totals, waiting = spool.stats.totals(), spool.stats.waiting()
         finally:
             spool.close()

@@ -6,7 +6,20 @@ from contextlib import closing
 from pathlib import Path
 
 from sessiond.spool import Spool
-from sessiond.spool.health import PACE_MS, CopiesHealth, EndpointHealth, note_divergence, note_host, read_copies
+from sessiond.spool.health import (
+    PACE_MS,
+    ROOTS,
+    CaptureHealth,
+    CopiesHealth,
+    EndpointHealth,
+    RootHealth,
+    note_divergence,
+    note_host,
+    read_capture,
+    read_capture_progress,
+    read_copies,
+    write,
+)
 
 NOW_MS = 1_790_000_000_000
 
@@ -63,3 +76,16 @@ def test_a_directory_that_moves_to_another_machine_is_noted(tmp_path: Path) -> N
         note_host(spool, "bob", "id-2", NOW_MS + 3)
         found = read_copies(spool)
         assert (found.host, found.moved_from, found.moved_ms) == ("bob", "ada-2", NOW_MS + 2)
+
+
+def test_the_progress_of_a_capture_is_read_without_its_roots(tmp_path: Path) -> None:
+    """There are hundreds of roots: who asks for two numbers does not wait until all of them are decoded."""
+    state = CaptureHealth(
+        pid=7, discovered={"codex": 2}, backlog=1, roots=[RootHealth(tool="codex", path="/r", how="x")]
+    )
+    with closing(Spool(str(tmp_path))) as spool:
+        assert read_capture(spool) == read_capture_progress(spool) == CaptureHealth()
+        write(spool, state)
+        assert read_capture(spool) == state
+        spool.set_meta(ROOTS, "damaged")
+        assert read_capture_progress(spool) == state.replace(roots=[])
