@@ -30,6 +30,8 @@ class FrozenRecord:
     _types: ClassVar[dict[str, frozenset[type]]] = {}
     """The types of JSON that each field may have."""
     _defaults: ClassVar[dict[str, Any]] = {}
+    _copied: ClassVar[dict[str, Any]] = {}
+    """Those defaults that each record has a copy of."""
 
     def __init_subclass__(cls) -> None:
         """Collect the declared fields. With `from __future__ import annotations`, annotations are text."""
@@ -39,6 +41,7 @@ class FrozenRecord:
             name: frozenset(_JSON[kind] for kind in kinds[name] if kind in _JSON) for name in kinds
         }
         cls._defaults = cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}
+        cls._copied = {name: default for name, default in cls._defaults.items() if isinstance(default, list | dict)}
 
     def __init__(self, **fields: Any) -> None:
         if fields.keys() != self._types.keys():
@@ -46,7 +49,8 @@ class FrozenRecord:
             unknown = fields.keys() - self._types.keys()
             if missing or unknown:
                 raise TypeError(f"{type(self).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}")
-            fields = {name: _copy(default) for name, default in self._defaults.items()} | fields
+            copies = {name: default.copy() for name, default in self._copied.items()}
+            fields = self._defaults | copies | fields
         self.__dict__.update({name: fields[name] for name in self._types})  # in the order of the declaration
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -101,7 +105,3 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found
-
-
-def _copy(default: Any) -> Any:
-    return default.copy() if isinstance(default, list | dict) else default
