@@ -58,8 +58,8 @@ class Client:
         """
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self.server_time: float | None = None
-        """The time in the last answer's Date header, in unix seconds. Only `doctor` uses it, to compare the clocks."""
+        self._date: str | None = None
+        """The Date header of the last answer."""
         self.sent_bytes = 0
         """Bytes of all bodies sent so far, after compression; a transport that replaces ours may not count them."""
         self._token = token
@@ -70,12 +70,18 @@ class Client:
                 "User-Agent": f"sessiond/{__version__}",
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
+                "Host": httpx.URL(self.url).netloc.decode(),
                 wire.DEVICE_HEADER: str(device_id),
             }
         )
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._transport = transport or make_transport(self.url, ca_file)
+
+    @property
+    def server_time(self) -> float | None:
+        """The time in the last answer's Date header, in unix seconds. Only `doctor` uses it, to compare the clocks."""
+        return answers.parse_date(self._date)
 
     def about(self) -> wire.About:
         """Return the endpoint's id, limits and features. Raises: EndpointError."""
@@ -172,7 +178,7 @@ class Client:
     ) -> T:
         sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else {}
         response, content = self._send(method, self._address(path), sent, body)
-        self.server_time = answers.parse_date(response.headers.get("date"))
+        self._date = response.headers.get("date")
         self._raise_for_status(response, content)
         if not answers.is_json(response):
             raise WrongEndpoint(
@@ -193,9 +199,15 @@ class Client:
     ) -> tuple[httpx.Response, bytes]:
         """Send a request; return its response and the body as it was sent. Raises: EndpointError."""
         extensions = {DEADLINE: self._timeout, ON_SENT: self._count_sent}
-        request = httpx.Request(method, address, headers=self._headers, content=body, extensions=extensions)
+        every = self._headers.copy()
         for name, value in headers.items():
-            request.headers[name] = value
+            every[name] = value
+        if body is not None:
+            every["Content-Length"] = str(len(body))
+        # `content` instead of `stream` would make httpx find out Host and length, which takes ten times as long.
+        stream = httpx.ByteStream(body or b"")
+        request = httpx.Request(method, address, headers=every, stream=stream, extensions=extensions)
+        request.read()
         try:
             response = self._transport.handle_request(request)
             return response, answers.content_of(response)
