@@ -14,12 +14,11 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
 from sessiond.errors import SpoolDamaged, SpoolTooNew, StateError
-from sessiond.spool.fair_lock import FairLock
 from sessiond.spool.safety import Safety
 from sessiond.spool.schema import MIGRATIONS, OLDEST, VERSION
 from sessiond.spool.scrub import DUE as SCRUB_DUE
 from sessiond.spool.stats import Stats
-from sessiond.spool.translation import LockedReads, translated
+from sessiond.spool.translation import ConnectionLock, translated
 
 TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class Spool:
         Raises: SpoolTooNew, SpoolDamaged (see damaged.py), StateFull, StateError.
         """
         self.path = os.path.join(directory, NAME)
-        self._lock = FairLock()
-        self._reads = LockedReads(self._lock)
+        self._lock = ConnectionLock()
         self._depth = 0
         self._has_free_pages = True  # until they were counted
         self._group: ExitStack | None = None
@@ -165,7 +163,7 @@ class Spool:
 
         Raises: StateFull, SpoolDamaged, StateError.
         """
-        with self._lock, translated():
+        with self._lock:
             begin, commit, back = _NESTED if self._depth else _OUTER
             self.connection.execute(begin)
             self._depth += 1
@@ -235,7 +233,7 @@ class Spool:
 
         Afterwards `scrub` has to remove what was deleted earlier, and what is in the write-ahead log.
         """
-        with self._lock, translated():
+        with self._lock:
             self.connection.execute("PRAGMA secure_delete = ON").fetchall()
             try:
                 with self.transaction():
@@ -246,14 +244,14 @@ class Spool:
             finally:
                 self.connection.execute("PRAGMA secure_delete = FAST").fetchall()
 
-    def reading(self) -> LockedReads:
+    def reading(self) -> ConnectionLock:
         """Return a context that locks the connection during some SELECTs. Raises: SpoolDamaged, StateError."""
-        return self._reads
+        return self._lock
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Make all SELECTs inside see the same state, even if a daemon commits meanwhile."""
-        with self._lock, translated():
+        with self._lock:
             self.connection.execute("BEGIN")
             try:
                 yield
@@ -268,7 +266,7 @@ class Spool:
 
     def set_meta(self, key: str, value: str | None) -> None:
         """Store a value that concerns the whole spool; None removes it."""
-        with self._lock, translated():  # a lone statement is a transaction by itself
+        with self._lock:  # a lone statement is a transaction by itself
             if value is None:
                 self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
             else:

@@ -30,7 +30,7 @@ class FairLock:
             self._owner = me
         self._depth += 1
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._depth -= 1
         if not self._depth:
             self._owner = None

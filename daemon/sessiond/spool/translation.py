@@ -7,6 +7,10 @@ import sqlite3
 from sessiond.errors import SpoolDamaged, StateError, StateFull
 from sessiond.spool.fair_lock import FairLock
 
+TYPE_CHECKING = False  # as in `typing`, which is not imported for it: `status` imports this
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -19,35 +23,32 @@ class _ErrorTranslation:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
-        if not isinstance(error, sqlite3.DatabaseError):
-            return
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _DAMAGED:
-            raise SpoolDamaged(f"the spool is damaged: {error}") from error
-        if code in _FULL:
-            raise StateFull(f"the spool can't be written: {error}", hint="free some disk space") from error
-        raise StateError(f"the spool can't be used: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError):
+            _translate(error)
 
 
 _ERROR_TRANSLATION = _ErrorTranslation()
 
 
-class LockedReads(_ErrorTranslation):
-    """Holds a lock, and turns SQLite's errors into sessiond's. It may be entered again inside."""
-
-    def __init__(self, lock: FairLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        """Wait for the lock."""
-        self._lock.__enter__()
+class ConnectionLock(FairLock):
+    """The lock of a connection. While it is held, SQLite's errors become sessiond's."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Release the lock, and translate an error of SQLite. Raises: SpoolDamaged, StateFull, StateError."""
-        self._lock.__exit__()
         super().__exit__(kind, error, trace)
+        if isinstance(error, sqlite3.DatabaseError):
+            _translate(error)
+
+
+def _translate(error: sqlite3.DatabaseError) -> NoReturn:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _DAMAGED:
+        raise SpoolDamaged(f"the spool is damaged: {error}") from error
+    if code in _FULL:
+        raise StateFull(f"the spool can't be written: {error}", hint="free some disk space") from error
+    raise StateError(f"the spool can't be used: {error}") from error
 
 
 def translated() -> _ErrorTranslation:
-    """Return a context in which SQLite's errors become sessiond's. It is the only such border."""
+    """Return a context in which SQLite's errors become sessiond's. It and `ConnectionLock` are the only such border."""
     return _ERROR_TRANSLATION
