@@ -132,8 +132,10 @@ class CaptureLoop:
             self._inboxes.upload.put(Captured())  # the override is for pushing too
             self.report.scanned_ms = self._resources.clock.now_ms()
         ours = self.scanner.sources
-        for path in {root.root.path for root in batch.rescan if root.owner not in ours} | self._resources.registries:
+        for path in {root.root.path for root in batch.rescan if root.owner not in ours}:
             self._report_to_main(path)
+        if self._resources.registries:
+            self._inboxes.main.put(Message.MOVED)  # once for all lists: it searches the roots of all tools
         roots = self._resources.watched if asked else [root for root in batch.rescan if root.owner in ours]
         if roots:
             self._scan(roots)

@@ -135,6 +135,10 @@ def test_only_a_change_of_its_file_asks_for_a_tools_list_of_roots(tmp_path: Path
         harness.report(str(registry))
         assert main.get_nowait() is Message.MOVED
         assert main.empty()
+        assert len(harness.resources.registries) > 1
+        harness.look()
+        assert main.get_nowait() is Message.MOVED
+        assert main.empty()
 
 
 def test_a_disk_that_has_room_again_stops_nothing(tmp_path: Path) -> None:
