@@ -21,6 +21,7 @@ else:
 
 _JSON = {"str": str, "int": int, "float": float, "bool": bool, "dict": dict, "list": list, "None": type(None)}
 """The types that JSON has, by their names in annotations."""
+_JSON_ENCODER = json.JSONEncoder(default=vars, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -96,7 +97,7 @@ class FrozenRecord:
 
 def to_json(answer: FrozenRecord | Mapping[str, Any]) -> str:
     """Return a record as one line of JSON, with the members in the order of their declaration."""
-    return json.dumps(answer, default=vars, ensure_ascii=False, separators=(",", ":"))
+    return _JSON_ENCODER.encode(answer)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

@@ -88,13 +88,21 @@ class RootHealths:
     def __init__(self, tools: Container[str]) -> None:
         self._tools = tools
         self._states: tuple[RootState, ...] = ()
+        self._converted: dict[RootState, RootHealth] = {}
         self._made: list[RootHealth] = []
 
     def of(self, states: tuple[RootState, ...]) -> list[RootHealth]:
-        """Return the converted states. The watcher returns the same tuple until a state changes."""
+        """Return the converted states, and the same list until one of them changes.
+
+        The watcher returns the same tuple until it looks at the roots again. Then most states are as they were.
+        """
         if states is not self._states:
             self._states = states
-            self._made = [_root_health(state) for state in states if state.watched.owner in self._tools]
+            ours = [state for state in states if state.watched.owner in self._tools]
+            self._converted = {state: self._converted.get(state) or _root_health(state) for state in ours}
+            made = list(self._converted.values())
+            if made != self._made:
+                self._made = made
         return self._made
 
 

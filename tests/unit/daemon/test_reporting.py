@@ -75,6 +75,9 @@ def test_the_roots_of_tools_are_shown() -> None:
         RootHealth(tool="codex", path="/a\\udcff", how="polled", detail="d", hint="h", directories=3),
     ]
     assert made.of(states) is shown, "converted once"
+    equal = (state("codex", "/a\udcff", WatchMode.POLLED), state("config", "/b", WatchMode.MISSING))
+    assert made.of(equal) is shown, "no root of a tool changed"
+    assert made.of((*states, state("codex", "/d", WatchMode.WATCHED)))[0] is shown[0], "another root changed"
     assert made.of((state("codex", "/c", WatchMode.MISSING),))[0].how == "missing"
 
 
