@@ -100,8 +100,6 @@ class RestoredSessions:
 
     def _names(self) -> frozenset[str]:
         """Return the names of the files. The directory is listed only after it has changed: this is asked often."""
-        if not os.access(self._directory, os.F_OK):
-            return frozenset()  # as on most machines: an error of stat() takes three times as long
         try:
             changed_ns = os.stat(self._directory).st_mtime_ns
         except OSError:
