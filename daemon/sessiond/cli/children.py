@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from sessiond.cli.session_view import Child
 from sessiond.endpoint.wire import StoredSession
 from sessiond.errors import Rejected
 from sessiond.session import Item, ItemKind, Session, session_id
+from sessiond.sources import find_sources
+from sessiond.sources.objects import OBJECT, as_text
+from sessiond.sources.records import parse
 
 if TYPE_CHECKING:
     from sessiond.endpoint.read_client import ReadClient
@@ -40,14 +46,25 @@ def _started(stored: StoredSession) -> tuple[datetime, str]:
 
 
 class Calls:
-    """Finds the calls that started the children, each once: the first call or result that has a child's id."""
+    """Finds the calls that started the children, each once.
 
-    def __init__(self, parent: Session, children: Iterable[Child]) -> None:
-        """No call was seen yet."""
+    That is the first call or result that has a child's id, or the call that the child's first record names.
+    """
+
+    def __init__(self, parent: Session, children: Iterable[Child], first_record: Callable[[Child], bytes]) -> None:
+        """`first_record` returns that of a child, b"" if it can't be read. It is called for tools that need it."""
         self._parent, self._left = parent, {str(child.id): child for child in children}
+        self._by_call: dict[str, list[str]] = {}
+        """The ids of children by the call that their first record names."""
+        for source in find_sources():
+            if source.tool == parent.tool and source.calling is not None:
+                for identity, child in self._left.items():
+                    with suppress(msgspec.DecodeError):
+                        if call := as_text(parse(OBJECT, first_record(child)).get(source.calling)):
+                            self._by_call.setdefault(call, []).append(identity)
 
     def lines(self, item: Item) -> Iterator[str]:
-        """Iterate a line for each child that an item names."""
+        """Iterate a line for each child that an item names, or that names the item."""
         if not self._left or item.kind not in (ItemKind.CALL, ItemKind.RESULT):
             return
         text = item.text if item.arguments is None else f"{item.text} {bytes(item.arguments).decode(errors='replace')}"
@@ -55,5 +72,7 @@ class Calls:
         if item.stream is not None:
             scopes = ("", self._parent.machine_id or "")
             named |= {str(session_id(self._parent.tool, item.stream, scope)) for scope in scopes} & self._left.keys()
+        if item.call is not None:
+            named.update(self._by_call.get(item.call, ()))
         for child in [self._left.pop(identity) for identity in list(self._left) if identity in named]:
             yield f"child {child.id}  {child.title or ''}".rstrip()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from sessiond.cli.lookup import opened_if_any
 from sessiond.cli.output import colored, columns, escape, load_config, print_json
-from sessiond.errors import NotFound
+from sessiond.errors import EndpointError, NotFound, ReadError
 
 if TYPE_CHECKING:
-    from sessiond.cli.conversation import Reader
+    from sessiond.cli.conversation import Library, Reader
     from sessiond.transcript import Thread
     from sessiond.transcript.text import Style
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                 with suppress(KeyboardInterrupt):
                     follow(reader, _style(args))
             else:
-                page(_lines(reader, args), args.environ)
+                page(_lines(reader, args, library), args.environ)
         finally:
             library.close()
     return 0
@@ -111,7 +111,7 @@ def _find_stream(reader: Reader, name: str) -> str:
     raise NotFound(f"no stream {name!a}", hint=f"streams of this session: {known}")
 
 
-def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
+def _lines(reader: Reader, args: argparse.Namespace, library: Library) -> Iterator[str]:
     """Iterate the lines of the facts and the conversation."""
     from sessiond.cli.children import Calls
     from sessiond.cli.session_view import facts
@@ -122,8 +122,20 @@ def _lines(reader: Reader, args: argparse.Namespace) -> Iterator[str]:
     found = list(threads(reader))
     without = [] if any(thread.items for thread in found) else ["", "no transcript was captured"]
     view = reader.view()
-    calls = Calls(view.record, view.children)
+    calls = Calls(view.record, view.children, lambda child: _first_record(library, str(child.id)))
     return chain(facts(view), without, render(converse(found), _style(args), calls.lines))
+
+
+def _first_record(library: Library, identity: str) -> bytes:
+    """Return the first record of a session's main stream; b"" if it can't be read."""
+    record = b""
+    with suppress(NotFound, ReadError, EndpointError, OSError):
+        reader = library.find(identity)
+        for piece in reader.content(_find_stream(reader, MAIN)):
+            record += piece
+            if b"\n" in piece:
+                break
+    return record.partition(b"\n")[0]
 
 
 def _style(args: argparse.Namespace) -> Style:

@@ -140,6 +140,8 @@ class Source(Protocol):
     """Fields that the tool does not store, or the source does not read, for docs/sources.md."""
     side_files: ClassVar[tuple[SideFiles, ...]]
     """The side files of its sessions."""
+    calling: ClassVar[str | None]
+    """The member of a subagent's first record that is its call in the parent. None: the parent names its subagents."""
     session_like: ClassVar[str]
     """A regular expression for the paths of files that may be sessions, whether or not the source reads them."""
     other_files: ClassVar[tuple[str, ...]]
@@ -207,6 +209,7 @@ class BaseSource:
     projection_version: ClassVar[int] = 1
     gaps: ClassVar[tuple[str, ...]] = ()
     side_files: ClassVar[tuple[SideFiles, ...]] = ()
+    calling: ClassVar[str | None] = None
     session_like: ClassVar[str] = f".+{STORE}"
     other_files: ClassVar[tuple[str, ...]] = ()
     id_columns: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -58,6 +58,7 @@ class Droid(BaseSource):
         "*.settings.json.bak, the settings of a session before their last change",
     )
     other_files: ClassVar[tuple[str, ...]] = (r".+\.settings\.json\.bak",)
+    calling: ClassVar[str | None] = "callingToolUseId"
 
     def roots(self, dirs: UserDirs) -> Iterable[Root]:
         """Return `.factory/sessions` of FACTORY_HOME_OVERRIDE, which replaces the home, and of the home."""

@@ -237,6 +237,20 @@ def test_a_subagent_of_gemini_is_shown_at_its_call(harness: DaemonHarness, capsy
     assert lines[call + 1] == f"  child {child}  Your task is to count the threads"
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_subagent_of_droid_is_shown_at_its_call(
+    harness: DaemonHarness, tmp_path: Path, elsewhere: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the id of the call, which only the first record of the child has."""
+    child = "5f000002-0000-4000-8000-000000000002"
+    build("droid/flat-subagent", harness.home)
+    harness.settle()
+    assert run(harness, "show", "5f000001", state=str(tmp_path / "other") if elsewhere else None) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("  > Task") + 1] == f"  child {child}  weave"
+    assert sum(f"  child {child}" in line for line in lines) == 1
+
+
 def test_a_database_of_a_tool_is_not_written_as_bytes(
     harness: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
