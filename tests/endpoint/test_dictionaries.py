@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from endpoint_lines import DEVICE, OTHER_DEVICE, Line, Pusher, append, record
+from endpoint_lines import DEVICE, OTHER_DEVICE, SESSION, Line, Pusher, append, record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +79,26 @@ def test_a_restart_forgets_dictionaries_and_nothing_else(tmp_path: Path) -> None
         assert answer.json()["type"] == "unknown-dictionary"
         plain(pusher, body(append(4, b"two\n")))
         assert pusher.bytes_of() == b"one\ntwo\n"
+
+
+def test_what_was_erased_is_in_no_dictionary(pusher: Pusher) -> None:
+    """The dictionary has the last bytes that were pushed, so none of the user's devices keeps its own."""
+    known = plain(pusher, body(record(), append(0, b"one\n")))
+    assert pusher.delete(f"/v1/sessions/{record()['record']['machine_id']}/{SESSION}").status_code == 200
+    answer = encoded(pusher, pack(body(record(2)), known, 3))
+    assert (answer.status_code, answer.json()["type"]) == (415, "unknown-dictionary")
+
+
+def test_the_dictionaries_of_one_user_are_removed() -> None:
+    """Those of other users stay."""
+    dictionaries, said = Dictionaries(), extended(b"", b"x" * HEAD)
+    sent, device = pack(b"{}", said, 3), UUID(DEVICE)
+    for user in ("ada", "grace"):
+        dictionaries.keep((user, device), said)
+    dictionaries.clear("ada")
+    assert dictionaries.split(sent, ("grace", device)) == (said, sent[40:])
+    with pytest.raises(HttpError):
+        dictionaries.split(sent, ("ada", device))
 
 
 def test_a_short_push_leaves_no_dictionary(pusher: Pusher) -> None:

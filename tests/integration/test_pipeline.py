@@ -179,6 +179,25 @@ def test_a_moved_file_goes_on_where_it_was(harness: DaemonHarness) -> None:
     assert sum(size for where, size in harness.transport.requests if where == "/v1/push") < 3000
 
 
+@pytest.mark.parametrize("gone_first", [True, False])
+@pytest.mark.parametrize("name", ["-home-dev-before", "-home-dev-renamed"])
+def test_a_moved_file_to_which_nothing_is_added_has_its_new_path(
+    harness: DaemonHarness, name: str, gone_first: bool
+) -> None:
+    """In whichever order the two paths are read, and sorted."""
+    path = harness.write(CLAUDE, claude(SESSION, 1))
+    harness.settle()
+    moved = os.path.join(harness.home, f".claude/projects/{name}", os.path.basename(path))
+    os.makedirs(os.path.dirname(moved))
+    os.rename(path, moved)
+    for each in (path, moved) if gone_first else (moved, path):
+        harness.ingest(each)
+    (state,) = harness.spool.catalog.sessions()
+    assert state.record is not None
+    assert state.record.source_path == moved
+    assert state.gone_ms is None
+
+
 def test_a_restart_reads_nothing_that_did_not_change(harness: DaemonHarness) -> None:
     """The metadata of the files suffices."""
     path = harness.write(CLAUDE, *(claude(SESSION, n) for n in range(5)))
