@@ -22,10 +22,12 @@ from typing import Any
 import httpx
 import pytest
 from endpoint_lines import DEVICE, OTHER_DEVICE, Pusher, append, record
+from stores import new_store
 
 from sessiond import zstd
 from sessiond.config.url import is_loopback
 from sessiond.endpoint.client import Client
+from sessiond.endpoint.server.run import running_store
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.errors import EndpointError, StateError, WrongEndpoint
 from support.program import SOURCE, Program, run
@@ -58,6 +60,14 @@ def serving(directory: Path, *arguments: str) -> Iterator[tuple[Program, str, st
         process.stdin.close()
         process.wait(20)
         process.stdout.close()
+
+
+def test_two_endpoints_run_beside_each_other(tmp_path: Path) -> None:
+    """Each takes a free port of its own."""
+    with contextlib.ExitStack() as closing:
+        stores = [closing.enter_context(new_store("sqlite", tmp_path / name)) for name in ("one", "two")]
+        one, two = (closing.enter_context(running_store(store)) for store in stores)
+        assert one.url != two.url
 
 
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
