@@ -241,11 +241,15 @@ def test_bytes_that_only_this_machine_has_are_parked(harness: DaemonHarness) -> 
         harness.spool.outbox.retry()
     harness.settle()
     assert counts(harness).parked == 1
+    harness.ingest(harness.write(OTHER_FILE, claude(OTHER, 1, timestamp=NEW)))
     with harness.spool.transaction():
+        harness.spool.outbox.park_all(OTHER, "refused")
         assert harness.spool.outbox.drop(UUID(SESSION), harness.now_ms) == 3
+        assert harness.spool.outbox.retry(UUID(OTHER)) == 2, "what is parked of another session stays"
     harness.settle()
     found = counts(harness)
     assert (found.expired, found.parked, found.lost, found.waiting) == (1, 0, 0, 0)
+    assert found.acknowledged == 1
 
 
 def test_the_bytes_of_an_earlier_generation_are_parked(harness: DaemonHarness) -> None:

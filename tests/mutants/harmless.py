@@ -147,4 +147,9 @@ HARMLESS: dict[str, str] = {
     "if quotes // _SHORTEST_STRING < len(text) and _is_without_words(text):": (
         "both ways mask such a text; the condition bounds the memory that the faster one takes"
     ),
+    "upload/settle.py::_handle_record_problem: "
+    "if (problem.revision or 0) > max(item.revision + wire.STEP, wire.FREE_REVISION): => "
+    "if (problem.revision or 1) > max(item.revision + wire.STEP, wire.FREE_REVISION):": (
+        "neither is greater than the number that every device may use"
+    ),
 }

@@ -219,3 +219,17 @@ def test_only_what_ends_at_the_endpoint_leaves_the_outbox(harness: DaemonHarness
     assert [run[:3] for run in outbox.runs(stream.id)] == [(0, end, 10), (1, 0, 5)]
     assert outbox.size == len(b"frame") + len(b"other") < before
     assert harness.spool.catalog.progress(stream.id)[0] == end
+
+
+def test_streams_that_grow_take_turns(harness: DaemonHarness) -> None:
+    """Otherwise the one that grows faster than it is pushed would always be first."""
+    outbox, streams = harness.spool.outbox, []
+    number = harness.spool.catalog.add_session(UUID(SESSION), "codex", "one")
+    for rank in (5_000, 6_000):
+        stream = harness.spool.catalog.add_stream(number, f"main@{rank}", thread=True, known=True)
+        stream.rank = rank
+        harness.spool.catalog.save_stream(stream)
+        outbox.add(stream.id, 0, 0, 9, b"a frame", rank)
+        streams.append(stream.id)
+    taken = [[segment.stream_id for segment in outbox.segments(9, 1, live_ms=5_000)] for _ in range(4)]
+    assert taken == [[streams[1]], [streams[0]]] * 2
