@@ -16,6 +16,8 @@ from mutants.reach import Test
 from mutants.selection import Changed, Selection
 from mutants.tree import Tree
 
+LAST_BUDGET = 120.0
+"""Seconds of tests, as measured without a mutant, that a mutant has to survive. On a busy machine each takes longer."""
 ENDINGS = {Outcome.FAILED: "", Outcome.ENDLESS: " (does not end)", Outcome.ENDED: " (ends the process)"}
 
 
@@ -42,15 +44,19 @@ class Result(NamedTuple):
 
 
 def judge(mutant: Drawn, tree: Tree, selection: Selection) -> Verdict:
-    """Run the tests that may notice a mutant."""
+    """Run the tests that may notice a mutant, and further ones before it counts as a survivor."""
     began = time.monotonic()
     changed = Changed(mutant.file, mutant.change.line, mutant.change.last, mutant.source, mutant.text)
-    selected = selection.select(changed)
+    first = selection.select(changed)
+    further = [test for test in selection.select(changed, LAST_BUDGET) if test not in first]
     with tree.changed(mutant.file, mutant.text):
-        result = until_failure(partial(run_collected, tree, changed), selected)
-        if result.failed is None and not result.certain:
-            result = until_failure(partial(run, tree), selected)
-    return Verdict(mutant, result.caught, len(selected), time.monotonic() - began)
+        for selected in (first, further):
+            result = until_failure(partial(run_collected, tree, changed), selected)
+            if result.failed is None and not result.certain:
+                result = until_failure(partial(run, tree), selected)
+            if result.failed is not None:
+                break
+    return Verdict(mutant, result.caught, len(first) + len(further), time.monotonic() - began)
 
 
 def until_failure(run: Callable[[list[Test]], Result], tests: list[Test]) -> Result:
