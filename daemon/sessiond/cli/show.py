@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sessiond.transcript.text import Style
 
 MAIN = "main"
+LONGEST_FIRST = 1 << 20
+"""Bytes after which a first record is no head of a session, but for example a message of many MiB."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +135,7 @@ def _first_record(library: Library, identity: str) -> bytes:
         reader = library.find(identity)
         for piece in reader.content(_find_stream(reader, MAIN)):
             record += piece
-            if b"\n" in piece:
+            if b"\n" in piece or len(record) > LONGEST_FIRST:
                 break
     return record.partition(b"\n")[0]
 

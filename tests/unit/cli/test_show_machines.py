@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sessiond.cli import follow as following
-from sessiond.cli import main
-from sessiond.cli.conversation import Library, Position, Reader, StreamRef, main_streams
+from sessiond.cli import main, show
+from sessiond.cli.conversation import Library, LocalReader, Position, Reader, StreamRef, main_streams
 from sessiond.cli.streams import tool_bytes
 from sessiond.cli.threads import Threads, threads
 from sessiond.config import Config, load
@@ -249,6 +249,20 @@ def test_a_subagent_of_droid_is_shown_at_its_call(
     lines = capsys.readouterr().out.splitlines()
     assert lines[lines.index("  > Task") + 1] == f"  child {child}  weave"
     assert sum(f"  child {child}" in line for line in lines) == 1
+
+
+def test_a_child_that_begins_with_a_long_record_is_read_in_part(
+    harness: DaemonHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head of a session is short, and a message may have many MiB."""
+    child = "5f000002-0000-4000-8000-000000000002"
+    build("droid/flat-subagent", harness.home)
+    harness.settle()
+    monkeypatch.setattr(show, "LONGEST_FIRST", 100)
+    pieces = iter([b"x" * 60] * 5)
+    monkeypatch.setattr(LocalReader, "content", lambda *_: pieces)
+    assert show._first_record(Library(harness.spool, Config(), environ(harness), None), child) == b"x" * 120
+    assert len(list(pieces)) == 3
 
 
 def test_a_database_of_a_tool_is_not_written_as_bytes(
