@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from sessiond.endpoint.server.gathering import Gathering
 from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.push import CpuBudget, PushOutcome, PushRequest, apply
 from sessiond.endpoint.server.store import Store, StoreBusy, StoreLost
@@ -42,6 +43,8 @@ Stored = PushOutcome | Exception
 class _Waiting(msgspec.Struct, frozen=True):
     push: PushRequest
     stored: asyncio.Future[PushOutcome]
+    since: float
+    """The time of the event loop."""
 
 
 class Batcher:
@@ -54,6 +57,7 @@ class Batcher:
         self._live: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
         self._is_live = False  # whether the last transaction was one of live pushes
+        self._gathering = Gathering(TOGETHER)
         self._task: asyncio.Task[None] | None = None
         self._writer = anyio.CapacityLimiter(1)
         self.transactions = 0
@@ -68,8 +72,11 @@ class Batcher:
             Revoked: the token was revoked after the request began.
             StateError: the store can't be written; nothing of this push is stored.
         """
-        waiting = _Waiting(push, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(push, loop.create_future(), loop.time())
         (self._live if live else self._bulk).append(waiting)
+        if live:
+            self._gathering.note(push.sender.device, len(self._live))
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
         return await waiting.stored
@@ -81,7 +88,10 @@ class Batcher:
 
     async def _run(self) -> None:
         try:
-            while batch := self._next():
+            while self._live or self._bulk:
+                if not self._bulk:
+                    await self._gathering.wait(len(self._live), self._live[0].since)
+                batch = self._next()
                 pushes = [each.push for each in batch]
                 self.transactions += 1
                 store_all = partial(self._store_all, pushes, live=self._is_live)
