@@ -45,8 +45,12 @@ TIMEOUTS = Timeouts(headers=10, idle=75, answer=60, rest=11, close=12)
 class Timer:
     """A scheduled call."""
 
-    def __init__(self, loop: Loop, seconds: float, call: Callable[..., None]) -> None:
-        self.loop, self.seconds, self.call = loop, seconds, call
+    def __init__(self, loop: Loop, time: float, call: Callable[..., None]) -> None:
+        self.loop, self.time, self.call = loop, time, call
+
+    def when(self) -> float:
+        """Return the time of the call."""
+        return self.time
 
     def cancel(self) -> None:
         """Cancel the call."""
@@ -58,13 +62,22 @@ class Loop:
     """An event loop whose time is set by the test."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.timers: list[Timer] = []
         self.tasks: list[Any] = []
 
+    def time(self) -> float:
+        """Return the seconds since the loop began."""
+        return self.now
+
+    def call_at(self, time: float, call: Callable[..., None]) -> Timer:
+        """Record a call."""
+        self.timers.append(Timer(self, time, call))
+        return self.timers[-1]
+
     def call_later(self, seconds: float, call: Callable[..., None]) -> Timer:
         """Record a call."""
-        self.timers.append(Timer(self, seconds, call))
-        return self.timers[-1]
+        return self.call_at(self.now + seconds, call)
 
     def create_task(self, task: Any) -> Any:
         """Record a task that never runs, like an application that takes its time."""
@@ -75,15 +88,15 @@ class Loop:
     def add_done_callback(self, call: Any) -> None:
         """Never call it."""
 
-    def due(self) -> list[float]:
-        """List the times of the scheduled calls."""
-        return [timer.seconds for timer in self.timers]
-
-    def fire(self) -> None:
-        """Make the only scheduled call."""
-        (timer,) = self.timers
-        timer.cancel()
-        timer.call()
+    def wait(self, seconds: float) -> None:
+        """Advance the time, and make the calls that are scheduled in it."""
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.time <= end]:
+            timer = min(due, key=Timer.when)
+            timer.cancel()
+            self.now = timer.time
+            timer.call()
+        self.now = end
 
 
 class Transport:
@@ -145,39 +158,59 @@ def answer(connection: Connection) -> None:
 def test_headers_have_to_be_complete_in_time() -> None:
     """The time begins with the connection, and slow bytes do not extend it."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
-    assert (loop.due(), connection.phase) == ([10], Phase.HEADERS)
-    timer = loop.timers[0]
+    assert connection.phase is Phase.HEADERS
     for byte in HALF:
+        loop.wait(9.9 / len(HALF))
         connection.data_received(bytes([byte]))
-    assert loop.timers == [timer]
-    loop.fire()
+    assert transport.state == "open"
+    loop.wait(0.2)
     assert transport.sent.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert json.loads(transport.sent.partition(b"\r\n\r\n")[2])["type"] == "too-slow"
-    assert (transport.state, loop.due()) == ("closing", [12])
-    loop.fire()
+    loop.wait(11.8)
+    assert transport.state == "closing"
+    loop.wait(0.2)
     assert transport.state == "aborted"
 
 
 def test_a_connection_without_a_byte_is_closed_without_a_word() -> None:
     """A client that starts a request at that moment must not read an answer to something else."""
     _, loop, transport = connect(Connections(9, TIMEOUTS))
-    loop.fire()
+    loop.wait(9.9)
+    assert transport.state == "open"
+    loop.wait(0.2)
     assert (transport.sent, transport.state) == (b"", "closing")
 
 
 def test_a_request_has_no_timeout_while_it_is_worked_on_and_then_the_connection_is_idle() -> None:
     """The connection does not limit how long an answer may take."""
     connection, loop, transport = connect(Connections(9, TIMEOUTS))
-    connection.data_received(WHOLE)
-    assert (loop.due(), connection.phase) == ([], Phase.WORKING)
-    answer(connection)
-    assert (loop.due(), connection.phase) == ([75], Phase.IDLE)
+    for idle in (1, 74.9):
+        connection.data_received(WHOLE)
+        loop.wait(1000)
+        assert (transport.state, connection.phase) == ("open", Phase.WORKING)
+        answer(connection)
+        loop.wait(idle)
+        assert (transport.state, connection.phase) == ("open", Phase.IDLE)
     connection.data_received(HALF)
-    assert (loop.due(), connection.phase) == ([10], Phase.HEADERS)
+    loop.wait(9.9)
+    assert (transport.state, connection.phase) == ("open", Phase.HEADERS)
     connection.data_received(b"x\r\n\r\n")
     answer(connection)
-    loop.fire()
+    loop.wait(74.9)
+    assert transport.state == "open"
+    loop.wait(0.2)
     assert (transport.sent, transport.state) == (b"", "closing")
+
+
+def test_headers_that_begin_on_an_idle_connection_have_their_own_time() -> None:
+    """The time of an idle connection is longer."""
+    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection.data_received(WHOLE)
+    answer(connection)
+    loop.wait(20)
+    connection.data_received(HALF)
+    loop.wait(10.1)
+    assert transport.state == "closing"
 
 
 def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None:
@@ -186,18 +219,18 @@ def test_the_rest_of_a_body_that_was_refused_is_read_for_a_moment_only() -> None
     connection.data_received(b"POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
     assert connection.phase is Phase.BODY
     answer(connection)
-    assert (loop.due(), connection.phase) == ([11], Phase.REST)
-    timer = loop.timers[0]
+    assert connection.phase is Phase.REST
     for _ in range(5):
+        loop.wait(2.1)
         connection.data_received(b"x")
-    assert loop.timers == [timer]
-    loop.fire()
+    assert transport.state == "open"
+    loop.wait(0.6)
     assert transport.state == "closing"
 
 
 def test_headers_have_a_limit() -> None:
     """The parser keeps a header until it ends, so one without an end would use up the memory."""
-    connection, loop, transport = connect(Connections(9, TIMEOUTS))
+    connection, _, transport = connect(Connections(9, TIMEOUTS))
     connection.data_received(HALF)
     for _ in range(MAX_HEAD // 1000):
         connection.data_received(b"x" * 1000)
@@ -205,7 +238,7 @@ def test_headers_have_a_limit() -> None:
     connection.data_received(b"x" * 1000)
     assert transport.sent.startswith(b"HTTP/1.1 431 ")
     assert json.loads(transport.sent.partition(b"\r\n\r\n")[2])["type"] == "too-large"
-    assert (transport.state, loop.due(), connection.phase) == ("closing", [12], Phase.CLOSING)
+    assert (transport.state, connection.phase) == ("closing", Phase.CLOSING)
     sent = transport.sent
     connection.data_received(b"x" * 100_000)
     assert transport.sent == sent
@@ -281,11 +314,12 @@ def test_an_answer_that_is_not_taken_is_cut_off() -> None:
     connection.data_received(WHOLE)
     for _ in range(3):
         connection.pause_writing()
-        assert loop.due() == [60]
+        loop.wait(59.9)
         connection.resume_writing()
-        assert loop.due() == []
+    loop.wait(100)
+    assert transport.state == "open"
     connection.pause_writing()
-    loop.fire()
+    loop.wait(60.1)
     assert transport.state == "aborted"
 
 
@@ -294,7 +328,7 @@ def test_a_lost_connection_is_forgotten() -> None:
     connections = Connections(9, TIMEOUTS)
     connection, loop, _ = connect(connections)
     connection.connection_lost(None)
-    assert (len(connections), loop.due()) == (0, [])
+    assert (len(connections), loop.timers) == (0, [])
 
 
 def test_who_is_dropped_first() -> None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from sessiond.endpoint.server.lazy_timer import LazyTimer
 from sessiond.endpoint.server.problems import problem_answer
 
 LOGGER = logging.getLogger("uvicorn.error.requests")
@@ -91,7 +92,7 @@ class Connection(HttpToolsProtocol):
         """Bytes that arrived since the parser last completed headers or found a part of a body."""
         self._known = False
         self._open = connections
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = LazyTimer(self.loop, self._expired)
         self._stalled: asyncio.TimerHandle | None = None
         connections.add(self)
 
@@ -193,9 +194,7 @@ class Connection(HttpToolsProtocol):
         if phase is self.phase:
             return  # the timer keeps running: a client that sends a byte now and then must not extend it
         self.phase = phase
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._expired)
+        self._timer.set(seconds)
 
     def _expired(self) -> None:
         if self.phase is Phase.CLOSING:
@@ -225,10 +224,10 @@ class Connection(HttpToolsProtocol):
         self.cycle.keep_alive = False  # it is answered, but nothing after it is parsed
 
     def _stop_timers(self) -> None:
-        for timer in (self._timer, self._stalled):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._stalled = None
+        self._timer.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 class Connections:
