@@ -7,6 +7,7 @@ never in memory.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 
 from sessiond.errors import SessiondError
@@ -22,6 +23,8 @@ WINDOW_LOG = 23
 MAX_FRAMES = 256
 """Consecutive frames. An empty frame costs its sender 9 bytes, and the reader a new decoder."""
 SLICE = 64 << 10
+SMALL = 16 << 10
+"""Bytes that are compressed with a compressor that is kept. Its memory grows with the longest data."""
 HEAD = 18
 """Bytes of the longest frame header."""
 _CHECKED: dict[int, int] = {_zstd.CompressionParameter.checksum_flag: 1}
@@ -44,11 +47,32 @@ def compress(data: bytes, level: int = LEVEL, prefix: bytes = b"") -> bytes:
     A frame with a prefix has no checksum: it is sent at once and never stored.
     """
     if not prefix:
-        options = _CHECKED | {_zstd.CompressionParameter.compression_level: level} | _WINDOWS.get(level, {})
-        return bytes(_zstd.compress(data, options=options))
+        compressor = _small_compressor(level) if len(data) <= SMALL else _compressor(level)
+        return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
     compressor = _zstd.ZstdCompressor(level=level, zstd_dict=_zstd.ZstdDict(prefix, is_raw=True).as_prefix)
     compressor.set_pledged_input_size(len(data))  # otherwise its tables are sized for megabytes
     return bytes(compressor.compress(data, compressor.FLUSH_FRAME))
+
+
+def _small_compressor(level: int) -> _zstd.ZstdCompressor:
+    """Return this thread's compressor of short data. To make one takes longer than to compress a line."""
+    found = _small.compressors.get(level)
+    if found is None:
+        found = _small.compressors[level] = _compressor(level)
+    return found
+
+
+def _compressor(level: int) -> _zstd.ZstdCompressor:
+    options = _CHECKED | {_zstd.CompressionParameter.compression_level: level} | _WINDOWS.get(level, {})
+    return _zstd.ZstdCompressor(options=options)
+
+
+class _Compressors(threading.local):
+    def __init__(self) -> None:
+        self.compressors: dict[int, _zstd.ZstdCompressor] = {}
+
+
+_small = _Compressors()
 
 
 def declared(head: bytes) -> int:
