@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import uuid
 from collections.abc import Sequence
+from functools import cache
+
+import msgspec
 
 from sessiond.endpoint.server.sqlite_migrations import (
     TO_VERSION_2,
@@ -48,12 +50,11 @@ class SqliteDatabase(sqlite3.Connection):
 
     def join_keys(self, columns: Sequence[str]) -> str:
         """Return a table of keys for the FROM of a statement, which is passed as JSON."""
-        shown = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
-        return f"(SELECT key AS i, {shown} FROM json_each(?)) AS k"
+        return _table_of_keys(tuple(columns))
 
     def key_parameters(self, rows: Sequence[Sequence[str]]) -> Sequence[str]:
         """Return the parameter of `join_keys` for these rows."""
-        return (json.dumps(rows),)
+        return (msgspec.json.encode(rows).decode(),)
 
     def new_streams(self, count: int) -> list[int]:
         """Return `count` numbers for new streams, which follow the highest one that was ever used."""
@@ -62,6 +63,12 @@ class SqliteDatabase(sqlite3.Connection):
             " coalesce((SELECT value FROM facts WHERE name = 'last_stream'), 0))"
         ).fetchone()
         return list(range(last + 1, last + 1 + count))
+
+
+@cache
+def _table_of_keys(columns: tuple[str, ...]) -> str:
+    shown = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns))
+    return f"(SELECT key AS i, {shown} FROM json_each(?)) AS k"
 
 
 def connect(directory: str) -> SqliteDatabase:
