@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from uuid import UUID
 
@@ -16,13 +16,12 @@ import anyio.to_thread
 import msgspec
 from msgspec import UNSET
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from sessiond import __version__
-from sessiond.decoding import json_decoder
 from sessiond.endpoint import dictionary, stream_digest
 from sessiond.endpoint.enrolment import ENROL, EnrolRequest
 from sessiond.endpoint.erasure import FORGET
@@ -33,8 +32,9 @@ from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.digester import Digester
 from sessiond.endpoint.server.drain import Drain, Draining
 from sessiond.endpoint.server.erase import Order
-from sessiond.endpoint.server.guard import Guard, client_name
+from sessiond.endpoint.server.guard import Guard, Handler, client_name
 from sessiond.endpoint.server.problems import HttpError
+from sessiond.endpoint.server.push_first import PATH, PushFirst
 from sessiond.endpoint.server.pushes import Pushes, ReceivedPush
 from sessiond.endpoint.server.query import Query, device_id, valid_name
 from sessiond.endpoint.server.reads import Reader, ReadHandlers, json_response
@@ -113,6 +113,11 @@ class Endpoint:
         self._digester = Digester(store)
         self.requests = metrics.Requests()
 
+    @cached_property
+    def guarded_push(self) -> Handler:
+        """The handler of pushes."""
+        return self._guard.needs(self.push, PUSH, is_push=True)
+
     def routes(self) -> list[Route]:
         """Return the routes of all addresses."""
         handlers = ReadHandlers(self._reader)
@@ -122,7 +127,7 @@ class Endpoint:
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/metrics", self._guard.needs(self.metrics, ADMIN), methods=["GET"]),
             Route("/v1", self._guard.optional(self.about), methods=["GET"]),
-            Route("/v1/push", self._guard.needs(self.push, PUSH, is_push=True), methods=["POST"]),
+            Route(PATH, self.guarded_push, methods=["POST"]),
             Route("/v1/enrol", self.enrol, methods=["POST"]),
             Route("/v1/offsets", guarded(self.offsets, PUSH, READ), methods=["POST"]),
             Route("/v1/changes", guarded(handlers.changes, READ, ADMIN), methods=["GET"]),
@@ -221,10 +226,7 @@ class Endpoint:
         encoding = body.check_kind(request, JSON)
         client = client_name(request)
         async with self._bodies.read(request, ENROL_BYTES, client) as sent:
-            try:
-                asked = json_decoder(EnrolRequest).decode(b"".join(body.decode(sent, encoding, ENROL_BYTES)))
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
+            asked = body.decode_json(EnrolRequest, sent, encoding, ENROL_BYTES)
             with self._enrolments.admitted(client):
                 enrol = partial(invites.enrol, self.store, asked)
                 return json_response(await anyio.to_thread.run_sync(enrol, limiter=self._enrolment_thread))
@@ -248,11 +250,7 @@ class Endpoint:
     def _offsets(
         self, sent: bytes, encoding: str, access: Access, device: UUID | None
     ) -> tuple[OffsetsRequest, list[streams.State | None], bool]:
-        try:
-            plain = b"".join(body.decode(sent, encoding, self.limits.decoded))
-            asked = json_decoder(OffsetsRequest).decode(plain)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
+        asked = body.decode_json(OffsetsRequest, sent, encoding, self.limits.decoded)
         if len(asked.streams) > self.limits.items:
             raise HttpError(413, "too-large", f"a request may name {self.limits.items} streams")
         with self.store.read() as db:
@@ -287,14 +285,10 @@ def build(
     secrets: tuple[str, ...] = (),
     settings: Settings | None = None,
     bodies: body.Bodies | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """Return the ASGI application over a store."""
     settings = settings or Settings()
     endpoint = Endpoint(store, secrets=secrets, settings=settings, bodies=bodies)
-    observed = Middleware(metrics.Observed, endpoint.requests, access_log=settings.access_log)
-    return Starlette(
-        lifespan=endpoint.lifespan,
-        routes=endpoint.routes(),
-        exception_handlers=problems.HANDLERS,
-        middleware=[observed, Middleware(Draining, settings.drain or Drain()), Middleware(ChunkedAnswers)],
-    )
+    routes = Starlette(lifespan=endpoint.lifespan, routes=endpoint.routes(), exception_handlers=problems.HANDLERS)
+    draining = Draining(ChunkedAnswers(PushFirst(endpoint.guarded_push, routes)), settings.drain or Drain())
+    return metrics.Observed(draining, endpoint.requests, access_log=settings.access_log)

@@ -7,10 +7,13 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+import msgspec
+from starlette.requests import Request
 
 from sessiond import zstd
+from sessiond.decoding import json_decoder
 from sessiond.endpoint.server import problems
 from sessiond.endpoint.server.problems import HttpError
 
@@ -22,6 +25,7 @@ STALL = 30
 BUFFERED = 128 << 20
 """Bytes of all bodies that are being received or wait for a thread."""
 NO_LIMIT = 1 << 62  # the zstd decoder needs no limit: `decode` counts the bytes
+Decoded = TypeVar("Decoded")
 MAX_MEMBERS = 256
 """Members of a gzip body. An empty one costs the sender 20 bytes and the endpoint a new decoder."""
 
@@ -94,17 +98,21 @@ class Bodies:
         end = now() + self.seconds
         try:
             async with incoming.timeout as timeout:
-                async for part in request.stream():
+                while True:
+                    message = await request.receive()
                     if incoming.dropped:
                         break
+                    if message["type"] == "http.disconnect":
+                        # The client reads no answer. The error only keeps this from being logged as a failure.
+                        raise HttpError(400, "malformed", "the body ended early")
+                    part = message.get("body", b"")
                     if len(body) + len(part) > limit:
                         raise _too_large(f"a body may have {limit} bytes as sent")
                     self._reserve(incoming, len(part))
                     body += part
+                    if not message.get("more_body"):
+                        break
                     timeout.reschedule(min(end, now() + self.stall))
-        except ClientDisconnect as error:
-            # The client is gone and reads no answer. The error only keeps this from being logged as a failure.
-            raise HttpError(400, "malformed", "the body ended early") from error
         except TimeoutError as error:
             if not incoming.dropped:
                 detail = f"a body may take {self.seconds:g} seconds, and {self.stall:g} for each part of it"
@@ -159,6 +167,18 @@ def decode(body: bytes, encoding: str, limit: int, dictionary: bytes = b"") -> I
             yield part
     except (zstd.Undecodable, zlib.error) as error:
         raise HttpError(400, "malformed", f"the body is not {encoding}: {error}") from error
+
+
+def decode_json(kind: type[Decoded], body: bytes, encoding: str, limit: int) -> Decoded:
+    """Return a JSON body as an object of this kind.
+
+    Raises:
+        HttpError: as `decode`; 400, it is not such an object.
+    """
+    try:
+        return json_decoder(kind).decode(b"".join(decode(body, encoding, limit)))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise HttpError(400, "invalid", f"the request is not valid: {error}") from error
 
 
 def split_lines(parts: Iterable[bytes], limit: int) -> list[bytes]:

@@ -136,7 +136,7 @@ class _Decider:
             return bad.result(line.where)
 
     def _item(self, line: PushLine, item: PushSession | PushAppend | PushGeneration) -> Result:
-        session = (self._user, line.machine, str(line.session))
+        session = (self._user, line.machine, line.session)
         forgotten = self._state.forgotten
         if session in forgotten or (self._user, ALL_MACHINES, session[2]) in forgotten:
             return problem("forgotten", f"{line.where}: the session was erased at this endpoint")

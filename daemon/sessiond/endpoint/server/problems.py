@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -106,7 +106,8 @@ async def _http(request: Request, error: Exception) -> Response:
     ).response()
 
 
-HANDLERS = {
+_Handler = Callable[[Request, Exception], Awaitable[Response]]
+HANDLERS: dict[type[Exception] | int, _Handler] = {
     HttpError: _refused,
     StateFull: _full,
     StoreBusy: _busy,
@@ -118,3 +119,17 @@ HANDLERS = {
     500: _failed,
 }
 """The handler that answers each kind of exception."""
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """Return the answer to a request that raised an error, as Starlette would choose it."""
+    return await (_handler(error) or _failed)(request, error)
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether an error has an answer of its own. Any other one is a fault of the endpoint."""
+    return _handler(error) is not None
+
+
+def _handler(error: Exception) -> _Handler | None:
+    return next((HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS), None)

@@ -145,7 +145,7 @@ class PushRequest:
                 if not isinstance(line, PushLine) or not isinstance(line.item, PushAppend) or line.payload is None:
                     continue
                 item = line.item
-                stream = streams.find(db, user, line.machine, str(line.session), item.stream)
+                stream = streams.find(db, user, line.machine, line.session, item.stream)
                 held = None if stream is None else streams.find_generation(db, stream, item.generation)
                 if stream is not None and held is not None and item.offset + item.length <= held.length:
                     found.append((index, line, stream))
@@ -205,7 +205,7 @@ def touched(pushes: Iterable[DecodedPush]) -> Touched:
 
 
 def _touch(names: Touched, user: str, line: PushLine) -> None:
-    session = (user, line.machine, str(line.session))
+    session = (user, line.machine, line.session)
     names.machines.add(session[:2])
     names.sessions.add(session)
     item = line.item

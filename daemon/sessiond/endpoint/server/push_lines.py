@@ -6,8 +6,6 @@ waiting.
 
 from __future__ import annotations
 
-from uuid import UUID
-
 import msgspec
 
 from sessiond.endpoint.server import records
@@ -29,10 +27,10 @@ _decoder = msgspec.json.Decoder(Push)
 class PushLine(msgspec.Struct, kw_only=True, gc=False):
     """A valid line."""
 
-    where: str
-    """A description of the line for people."""
+    number: int
+    """Its number in the push, from 1."""
     machine: str
-    session: UUID
+    session: str
     item: Push
     payload: AppendPayload | None = None
     """The bytes of an append."""
@@ -41,6 +39,13 @@ class PushLine(msgspec.Struct, kw_only=True, gc=False):
     held: bool | None = None
     """Whether the store had these bytes at this offset before the write transaction; None: not known. Stored bytes
     never change, so the answer stays valid."""
+
+    @property
+    def where(self) -> str:
+        """A description of the line for people."""
+        item = self.item
+        stream = "" if isinstance(item, PushSession) else f" stream {item.stream}"
+        return f"line {self.number} ({_OPERATIONS[type(item)]} of session {self.session}{stream})"
 
 
 def decode_lines(lines: list[bytes], limits: Limits) -> list[PushLine | Result]:
@@ -99,19 +104,13 @@ def _record(number: int, item: PushSession, size: int) -> PushLine:
     for moment in (record.started_at, record.ended_at):
         if moment is not None and moment.tzinfo is None:
             raise ItemError("invalid", f"{moment.isoformat()} has no time zone")
-    return PushLine(
-        where=f"line {number} (session of session {record.id})",
-        machine=machine,
-        session=record.id,
-        item=item,
-        envelope=records.envelope(item),
-    )
+    return PushLine(number=number, machine=machine, session=str(record.id), item=item, envelope=records.envelope(item))
 
 
 def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits, left: int) -> PushLine | Result:
-    where = f"line {number} ({_OPERATIONS[type(item)]} of session {item.session} stream {item.stream})"
     machine = check_machine(item.machine_id, "machine_id")
     check_name(item.stream, "stream")
+    line = PushLine(number=number, machine=machine, session=str(item.session), item=item)
     if isinstance(item, PushGeneration):
         if item.generation == 0:
             raise ItemError("invalid", "generation 0 begins with its first append")
@@ -119,14 +118,14 @@ def _stream_item(number: int, item: PushAppend | PushGeneration, limits: Limits,
             raise ItemError("invalid", "keep needs a previous generation")
         if item.previous is not None and item.previous >= item.generation:
             raise ItemError("invalid", "previous is not below generation")
-        return PushLine(where=where, machine=machine, session=item.session, item=item)
+        return line
     if left < item.length <= limits.segment:
-        return push_full(where)
-    payload = unpack(item, limits.segment)
+        return push_full(line.where)
+    line.payload = payload = unpack(item, limits.segment)
     payload.frame()  # compress it now, if necessary, and not in the write transaction
     # Drop the text: `payload` has the bytes, and one push may have 32 MiB of them.
-    item = msgspec.structs.replace(item, data="")
-    return PushLine(where=where, machine=machine, session=item.session, item=item, payload=payload)
+    line.item = msgspec.structs.replace(item, data="")
+    return line
 
 
-_OPERATIONS: dict[type, str] = {PushAppend: "append", PushGeneration: "generation"}
+_OPERATIONS: dict[type, str] = {PushSession: "session", PushAppend: "append", PushGeneration: "generation"}

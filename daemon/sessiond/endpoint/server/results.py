@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from typing import Any
@@ -32,6 +33,8 @@ STORED = Result(status="stored")
 DUPLICATE = Result(status="duplicate")
 MAX_QUOTED = 200
 """Characters of a line's field that an error repeats."""
+_SEGMENTS = frozenset({"", ".", ".."})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format, surrogate, line separator, paragraph separator."""
 
@@ -70,9 +73,9 @@ def check_name(name: str, label: str) -> str:
     """
     if not 1 <= len(name) <= 200:
         raise ItemError("invalid", f"{label} has {len(name)} characters, not 1 to 200")
-    if any(ord(each) < 32 or 127 <= ord(each) < 160 for each in name):
+    if _CONTROL.search(name):
         raise ItemError("invalid", f"{label} has a control character")
-    if any(segment in {"", ".", ".."} for segment in name.split("/")):
+    if not _SEGMENTS.isdisjoint(name.split("/")):
         raise ItemError("invalid", f"{label} has an empty, '.' or '..' segment")
     return name
 
@@ -83,7 +86,10 @@ def check_machine(name: str, label: str) -> str:
     Raises:
         ItemError: as `check_name`, or it has an invisible character, such as U+202E, which reverses text.
     """
-    for each in check_name(name, label):
+    check_name(name, label)
+    if name.isascii():  # without control characters, it has none that is invisible
+        return name
+    for each in name:
         if unicodedata.category(each) in INVISIBLE:
             raise ItemError("invalid", f"{label} has the invisible character U+{ord(each):04X}")
     return name
