@@ -43,10 +43,9 @@ from sessiond import zstd
 from sessiond.endpoint import dictionary
 from sessiond.endpoint.stream_digest import StreamDigest
 
-SERVE = (
+ADD_TOKENS = (
     "import sys\n"
     "from sessiond.endpoint.server import tokens\n"
-    "from sessiond.endpoint.server.run import Options, serve\n"
     "try:\n"
     "    from sessiond.endpoint.server.sqlite_store import SqliteStore as Store\n"
     "except ImportError:\n"  # an older version
@@ -55,13 +54,8 @@ SERVE = (
     "for number in range(int(sys.argv[2])):\n"
     "    tokens.add(store, f'token {number}', f'bench-token-{number:08}')\n"
     "store.close()\n"
-    "serve(Options(directory=sys.argv[1], port=0, announce='-', until_eof=True))\n"
 )
-SERVE_POSTGRES = (
-    "import sys\n"
-    "from sessiond.endpoint.server.run import Options, serve\n"
-    "serve(Options(directory='', store_url=sys.argv[1], port=0, announce='-', until_eof=True))\n"
-)
+SERVE = "serve", "--port", "0", "--announce", "-", "--until-eof"
 LONGEST = 20_000
 """Bytes of the longest line that is pushed live."""
 SEGMENT = 1 << 20
@@ -236,8 +230,11 @@ def counters(pid: int) -> tuple[float, int, float]:
 @contextmanager
 def serving(daemon: str, tokens: int) -> Iterator[list[tuple[int, int]]]:
     """Serve an empty store with this many tokens: port and process id."""
-    with tempfile.TemporaryDirectory() as directory, process(daemon, SERVE, directory, str(tokens)) as served:
-        yield [served]
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-c", ADD_TOKENS, directory, str(tokens)]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": daemon}, check=True)
+        with process(daemon, "--data", directory) as served:
+            yield [served]
 
 
 @contextmanager
@@ -258,13 +255,13 @@ def serving_postgres(daemon: str, tokens: int, url: str, processes: int) -> Iter
         for number in range(tokens):
             add(store, f"token {number}", f"bench-token-{number:08}")
     with ExitStack() as stack:
-        yield [stack.enter_context(process(daemon, SERVE_POSTGRES, url)) for _ in range(processes)]
+        yield [stack.enter_context(process(daemon, "--store", url)) for _ in range(processes)]
 
 
 @contextmanager
-def process(daemon: str, code: str, *arguments: str) -> Iterator[tuple[int, int]]:
+def process(daemon: str, *store: str) -> Iterator[tuple[int, int]]:
     """Run an endpoint until the context ends: its port and its process id."""
-    command = [sys.executable, "-c", code, *arguments]
+    command = [sys.executable, "-m", "sessiond", *SERVE, *store]
     environ = {**os.environ, "PYTHONPATH": daemon}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ) as started:
         assert started.stdin is not None
