@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import socket
@@ -33,9 +32,6 @@ from sessiond.endpoint.server.trusted_proxy import USER_HEADER, TrustedProxy
 from sessiond.endpoint.wire import Limits
 from sessiond.errors import ConfigError, StateError
 
-COLLECTIONS = 20_000, 20, 20
-"""Objects until the garbage collector looks at the youngest, and collections until it looks at older ones. Almost all
-objects of a request are freed without it. With Python's own thresholds it took a tenth of the time."""
 PARENT_TIMEOUT = 2.0 * GRACE
 """Seconds that a new child process waits for the lock, because the child of a killed daemon may still be ending."""
 
@@ -164,7 +160,6 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
         if listening is not None:
             listening(url)
         store.on_lost = partial(server.end, at_once=True)
-        _collect_rarely()
         server.run(sockets=[listener])
         if store.lost:
             # Exit without closing SQLite's connections, not even at interpreter shutdown: closing them would unlink
@@ -172,11 +167,6 @@ def serve(options: Options, *, listening: Callable[[str], None] | None = None) -
             sys.stderr.write(f"the store in {options.directory} was deleted or replaced: restart the endpoint\n")
             sys.stderr.flush()
             os._exit(exit_codes.FAILED)
-
-
-def _collect_rarely() -> None:
-    gc.freeze()  # all that was imported stays
-    gc.set_threshold(*COLLECTIONS)
 
 
 def token_from(path: str) -> str:
