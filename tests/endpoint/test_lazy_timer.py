@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import cast
 
@@ -109,11 +111,27 @@ def test_requests_in_a_row_cost_no_timers() -> None:
     assert reached == [144]
 
 
-def test_a_cancelled_timer_keeps_nothing_scheduled() -> None:
-    """Its connection is gone."""
-    limit, loop, reached = timer()
-    limit.set(10)
-    limit.cancel()
+def test_a_closed_timer_keeps_nothing() -> None:
+    """The connection whose function it called is freed at once, without the garbage collector."""
+
+    class Connection:
+        def __init__(self, loop: Loop) -> None:
+            self.timer = LazyTimer(cast("asyncio.AbstractEventLoop", loop), self.expire)
+
+        def expire(self) -> None:
+            raise AssertionError
+
+    loop = Loop()
+    connection = Connection(loop)
+    connection.timer.set(10)
+    connection.timer.close()
     assert loop.handles == []
+    connection.timer.set(20)  # what happens after the end
     loop.advance(100)
-    assert reached == []
+    freed = weakref.ref(connection)
+    gc.disable()
+    try:
+        del connection
+        assert freed() is None
+    finally:
+        gc.enable()

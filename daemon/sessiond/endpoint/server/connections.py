@@ -224,7 +224,7 @@ class Connection(HttpToolsProtocol):
         self.cycle.keep_alive = False  # it is answered, but nothing after it is parsed
 
     def _stop_timers(self) -> None:
-        self._timer.cancel()
+        self._timer.close()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None

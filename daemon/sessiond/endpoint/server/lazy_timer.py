@@ -24,9 +24,9 @@ class LazyTimer:
         if self._due is not None and (self._handle is None or self._due < self._handle.when()):
             self._schedule(self._due)
 
-    def cancel(self) -> None:
-        """Remove the limit, and the timer of the event loop."""
-        self._due = None
+    def close(self) -> None:
+        """Remove the limit, and never call the function again. It is forgotten, so that its object can be freed."""
+        self._due, self._call = None, _nothing
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -45,3 +45,6 @@ class LazyTimer:
             return
         self._due = None
         self._call()
+
+
+def _nothing() -> None: ...
