@@ -60,7 +60,7 @@ LONGEST = 20_000
 """Bytes of the longest line that is pushed live."""
 SEGMENT = 1 << 20
 """Bytes of an append of a device that pushes a backlog."""
-PUSHES = 4000
+PUSHES = 16_000
 """Live pushes that are prepared for each row, and at least 12 for each device."""
 BACKLOGS = 4
 """Devices that push a backlog in the last row."""

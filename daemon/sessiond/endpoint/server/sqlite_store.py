@@ -38,6 +38,7 @@ class SqliteStore:
         self.digests = KnownDigests()
         self._writer = connect(directory)
         self._real = os.path.realpath(os.path.join(directory, FILE))
+        self._writer.execute("SELECT count(*) FROM facts").fetchone()  # makes SQLite open the write-ahead log
         self._files = self._inodes()
         self._turn = threading.Lock()
         self.on_lost: Callable[[], None] = lambda: None
@@ -103,7 +104,6 @@ class SqliteStore:
         )
 
     def _inodes(self) -> list[tuple[int, int]]:
-        self._writer.execute("SELECT count(*) FROM facts").fetchone()  # makes SQLite open the write-ahead log
         # SQLite keeps its log beside the file that a symbolic link leads to.
         paths = f"{self.directory}/{FILE}", f"{self._real}-wal", f"{self._real}-shm"
         return [(found.st_dev, found.st_ino) for found in map(os.stat, paths)]
