@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+import stat
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -11,6 +13,9 @@ import msgspec
 from sessiond.sources.base import Root, Watch
 from sessiond.watch.kernel import Mounts
 from sessiond.watch.roots import RootState, Route, WatchedRoot, WatchMode
+
+_UNUSUAL = re.compile(r"/\.{0,2}(?:/|$)")
+"""In a path that is not written in its shortest form."""
 
 
 class WatchScope(IntEnum):
@@ -53,23 +58,23 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     awaited: set[str] = set()
     routes: list[Route] = []
     states: dict[WatchedRoot, RootState] = {}
-    directories = _Directories(mounts)
+    directories = _Directories(mounts, {watched.root.path for watched in roots})
     for watched in roots:
-        resolved = directories.resolve(watched.root.path)
-        state, path, scope = _aim(watched, resolved, directories)
+        place = directories.place(watched.root.path)
+        state, path, scope = _aim(watched, place, directories)
         states[watched] = state
         if path is None:
             continue
-        routes.append(Route(watched, resolved))
+        routes.append(Route(watched, place.resolved))
         awaited.add(path)
         if scope is WatchScope.ANCESTOR:
-            awaited.add(_next(path, resolved))
+            awaited.add(place.awaited)
         if path not in wanted or wanted[path].scope < scope:
             try:
-                stat = os.stat(path)
+                found = os.stat(path)
             except OSError:
                 continue  # it vanished just now; the caller plans again until nothing changes
-            wanted[path] = WatchTarget(path, scope, stat.st_dev, stat.st_ino)
+            wanted[path] = WatchTarget(path, scope, found.st_dev, found.st_ino)
         watched_paths[watched] = path
     # An inode has one mask in an inotify instance: the one that was set last. A narrow watch inside a broad one
     # would silence it, so directories inside a watched tree are not watched again.
@@ -83,43 +88,70 @@ def plan_watches(roots: Sequence[WatchedRoot], mounts: Mounts) -> WatchPlan:
     )
 
 
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """A path as one plan found it."""
+
+    resolved: str
+    """The path without symbolic links, as os.path.realpath() returns it."""
+    present: bool
+    """Whether it is a directory."""
+    ancestor: str
+    """The nearest directory that exists, resolved: itself, or one above it."""
+    missing: str = ""
+    """The first part of the path that is no directory, as the path names it."""
+    awaited: str = ""
+    """The path that has to appear in the ancestor before this one can exist."""
+
+
 class _Directories:
     """The facts about directories that one plan needs. Each directory is examined once.
 
-    Most of the hundreds of roots are missing and share the directories above them. A plan made after the watches exist
-    may keep what it has read: a later change causes an event, and the event another plan.
+    Most of the hundreds of roots are missing. Nothing is asked of the system about what is below a missing directory,
+    nor is it taken apart: the roots come in order, so those below a directory follow each other. A plan made after the
+    watches exist may keep what it has read: a later change causes an event, and the event another plan.
     """
 
-    def __init__(self, mounts: Mounts) -> None:
+    def __init__(self, mounts: Mounts, paths: Iterable[str]) -> None:
         self._mounts = mounts
-        self._resolved: dict[str, str] = {}
-        self._present: dict[str, bool] = {}
+        self._places: dict[str, _Place] = {}
         self._readable: dict[str, bool] = {}
-        self._ancestors: dict[str, str] = {}
-        """The nearest existing directory, for each directory above a missing root."""
-
-    def resolve(self, path: str) -> str:
-        """Return a path without symbolic links, as os.path.realpath() does."""
-        found = self._resolved.get(path)
-        if found is None:
-            parent, _, name = path.rpartition("/")
-            if name in ("", ".", "..") or not parent:
-                found = os.path.realpath(path)
+        above = None
+        for path in sorted(paths):
+            if above is not None and path.startswith(f"{above.missing}/") and not _UNUSUAL.search(path):
+                resolved = above.resolved + path[len(above.missing) :]
+                self._places[path] = _Place(resolved, False, above.ancestor, above.missing, above.awaited)
             else:
-                parent = self.resolve(parent)
-                found = f"{parent.rstrip('/')}/{name}"
-                if self.present(parent) and os.path.islink(found):
-                    found = os.path.realpath(found)
-            self._resolved[path] = found
+                place = self.place(path)
+                above = None if place.present else self.place(place.missing)
+
+    def place(self, path: str) -> _Place:
+        """Return what is at a path; `path` is absolute."""
+        found = self._places.get(path)
+        if found is None:
+            found = self._places[path] = self._examine(path)
         return found
 
-    def present(self, path: str) -> bool:
-        """Return whether a directory exists; `path` is resolved."""
-        found = self._present.get(path)
-        if found is None:
-            parent = path.rpartition("/")[0] or "/"
-            found = self._present[path] = (parent == path or self.present(parent)) and os.path.isdir(path)
-        return found
+    def _examine(self, path: str) -> _Place:
+        parent, _, name = path.rpartition("/")
+        if name in ("", ".", "..") or not parent:
+            resolved = os.path.realpath(path)
+        else:
+            above = self.place(parent)
+            resolved = f"{above.resolved.rstrip('/')}/{name}"
+            if not above.present:
+                return _Place(resolved, False, above.ancestor, above.missing, above.awaited)
+            try:
+                mode = os.lstat(resolved).st_mode
+            except OSError:
+                return _Place(resolved, False, above.resolved, path, resolved)
+            if stat.S_ISLNK(mode):
+                resolved = os.path.realpath(resolved)
+        if os.path.isdir(resolved):
+            return _Place(resolved, True, resolved)
+        ancestor = os.path.dirname(resolved)
+        while not os.path.isdir(ancestor):  # links may lead to each other, so none is followed here
+            ancestor = os.path.dirname(ancestor)
+        return _Place(resolved, False, ancestor, path, _next(ancestor, resolved))
 
     def readable(self, path: str) -> bool:
         """Return whether a directory may be listed and entered."""
@@ -131,31 +163,22 @@ class _Directories:
         """Return the filesystem type of a directory if its events are incomplete, else None."""
         return self._mounts.remote(path)
 
-    def ancestor(self, resolved: str) -> str:
-        """Return the nearest existing directory above a path."""
-        parent = resolved.rpartition("/")[0] or "/"
-        found = self._ancestors.get(parent)
-        if found is None:
-            there = self.present(parent) or parent == resolved
-            found = self._ancestors[parent] = parent if there else self.ancestor(parent)
-        return found
 
-
-def _aim(watched: WatchedRoot, resolved: str, directories: _Directories) -> tuple[RootState, str | None, WatchScope]:
+def _aim(watched: WatchedRoot, place: _Place, directories: _Directories) -> tuple[RootState, str | None, WatchScope]:
     """Return how one root is watched: its state, the directory to watch (None: no directory), and the scope."""
     mode, detail, hint, path, scope = WatchMode.WATCHED, "", "", None, WatchScope.FLAT
-    if not directories.present(resolved):
+    if not place.present:
         mode, scope = WatchMode.MISSING, WatchScope.ANCESTOR
-        detail, path = _wait(watched.root, directories.ancestor(resolved), directories)
-    elif not directories.readable(resolved):
+        detail, path = _wait(watched.root, place.ancestor, directories)
+    elif not directories.readable(place.resolved):
         # inotify needs read permission, and watchdog ignores the refusal.
-        mode, detail, hint = WatchMode.UNREADABLE, "no permission", f"chmod u+rx {resolved}"
+        mode, detail, hint = WatchMode.UNREADABLE, "no permission", f"chmod u+rx {place.resolved}"
     elif watched.root.watch is Watch.SCAN:
         mode = WatchMode.SCANNED
-    elif kind := directories.remote(resolved):
+    elif kind := directories.remote(place.resolved):
         mode, detail = WatchMode.POLLED, f"{kind} reports no changes that other machines make"
     else:
-        path, scope = resolved, WatchScope.TREE if watched.root.watch is Watch.TREE else WatchScope.FLAT
+        path, scope = place.resolved, WatchScope.TREE if watched.root.watch is Watch.TREE else WatchScope.FLAT
     return RootState(watched=watched, mode=mode, detail=detail, hint=hint), path, scope
 
 

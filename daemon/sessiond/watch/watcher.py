@@ -226,6 +226,8 @@ class Watcher:
             return before  # watched in part: only a scan shows whether that is over
         if target in fresh or state.mode is not before.mode:
             self._schedule.ask(RescanReason.FOUND, [watched])
+        elif state.detail == before.detail and state.hint == before.hint:
+            return before
         return replace(state, directories=before.directories, unreadable=before.unreadable)
 
     def _update_state(self, watched: WatchedRoot, stats: ScanStats) -> None:

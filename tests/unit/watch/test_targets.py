@@ -226,3 +226,24 @@ def test_roots_behind_links_are_watched_where_the_links_lead(tmp_path: Path) -> 
         (route,) = planned.routes
         assert route(f"{resolved}/file") == f"{path}/file"
         assert not there or planned.coverage[root].path == resolved
+
+
+@pytest.mark.parametrize("link", ["nowhere/deep", "gone/down", "here", "file"])
+def test_each_root_is_planned_as_if_it_were_the_only_one(link: str, tmp_path: Path) -> None:
+    """What is known of a missing directory holds for all below it, and for none whose name only begins like its name.
+
+    The link leads nowhere, to itself, to a directory or to a file.
+    """
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to(tmp_path / link)
+    names = ["gone", "gone/a", "gone/sub", "gone/sub/b", "gone-too/a", "gone.a", "none/a", "none/a/b", "none/c", "none"]
+    names += ["none/../here", "none/./a", "none/a/../../here/sub", "file/a", "here/a", "here/sub", "here/sub/a/b"]
+    roots = [tree(f"{tmp_path}/{name}") for name in names]
+    for order in (roots, roots[::-1]):
+        planned, alone = plan(*order), [plan(root) for root in order]
+        assert planned.states == {root: state for each in alone for root, state in each.states.items()}
+        resolved = {route.watched: route.resolved for route in planned.routes}
+        assert resolved == {route.watched: route.resolved for each in alone for route in each.routes}
+        assert planned.awaited == {path for each in alone for path in each.awaited}
+    assert resolved == {root: os.path.realpath(root.root.path) for root in resolved}
