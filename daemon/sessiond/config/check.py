@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import typing
@@ -69,7 +70,8 @@ def keys(kind: Kind = Config, path: tuple[str, ...] = ()) -> Iterator[tuple[tupl
             yield here, inner
 
 
-def members(kind: Kind) -> dict[str, Kind]:
+@functools.cache  # msgspec evaluates the annotations each time, and a command asks a dozen times before it begins
+def members(kind: Kind) -> Mapping[str, Kind]:
     """Return the types of the keys of a table, by name; empty if the type is not a table."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
