@@ -30,6 +30,7 @@ class FrozenRecord:
 
     _types: ClassVar[dict[str, frozenset[type]]] = {}
     """The types of JSON that each field may have."""
+    _names: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
     _copied: ClassVar[dict[str, Any]] = {}
     """Those defaults that each record has a copy of."""
@@ -41,10 +42,14 @@ class FrozenRecord:
         cls._types = cls._types | {
             name: frozenset(_JSON[kind] for kind in kinds[name] if kind in _JSON) for name in kinds
         }
+        cls._names = tuple(cls._types)
         cls._defaults = cls._defaults | {name: cls.__dict__[name] for name in declared if name in cls.__dict__}
         cls._copied = {name: default for name, default in cls._defaults.items() if isinstance(default, list | dict)}
 
     def __init__(self, **fields: Any) -> None:
+        if tuple(fields) == self._names:  # the common case: the state of hundreds of roots
+            self.__dict__.update(fields)
+            return
         if fields.keys() != self._types.keys():
             missing = self._types.keys() - self._defaults.keys() - fields.keys()
             unknown = fields.keys() - self._types.keys()

@@ -61,6 +61,8 @@ class UserDirs(msgspec.Struct, frozen=True, kw_only=True):
         Return "" for a relative path: it depends on the directory in which the tool was started, which is unknown.
         Also for a path with a NUL character: the system's functions raise ValueError for it.
         """
+        if not path:  # hundreds of unset variables
+            return ""
         path = path.rstrip("/")
         path = self.home + path[1:] if path.startswith("~/") else path
         return path if os.path.isabs(path) and "\0" not in path else ""

@@ -198,8 +198,10 @@ def write(spool: Spool, health: CaptureHealth | EndpointHealth) -> None:
     if isinstance(health, EndpointHealth):
         spool.set_meta(ENDPOINT, to_json(health))
         return
+    from msgspec.json import encode  # late: `status` only reads, and does not import it
+
     with spool.transaction():
-        spool.set_meta(ROOTS, to_json({"roots": health.roots}))
+        spool.set_meta(ROOTS, encode({"roots": health.roots}, enc_hook=vars).decode())
         write_progress(spool, health)
 
 
