@@ -6,6 +6,7 @@ can make fail in the ways networks and servers do.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -84,7 +85,13 @@ class DaemonHarness:
     """A home, a state directory, and the engine of a daemon in them, whose loops the test drives."""
 
     def __init__(
-        self, base: str, endpoint: Running, *, budget: int = 512 << 20, open_spool: Callable[[str], Spool] = Spool
+        self,
+        base: str,
+        endpoint: Running,
+        *,
+        budget: int = 512 << 20,
+        open_spool: Callable[[str], Spool] = Spool,
+        machine_id: str = "testbox",
     ) -> None:
         self.home = os.path.join(base, "home")
         self.state = os.path.join(base, "state")
@@ -94,7 +101,7 @@ class DaemonHarness:
         os.makedirs(self.home, exist_ok=True)
         state.prepare(self.state)
         self.transport = FaultyTransport()
-        self.machine_id = "testbox"
+        self.machine_id = machine_id
         self.address = ""  # as `status` finds it configured: none, so the built-in archive
         self.settings: dict[str, Any] = {"redact": "off"}
         """Further settings of the configuration. They apply from the next `open`, and so does `environ`."""
@@ -218,13 +225,22 @@ class DaemonHarness:
 
     def scan(self) -> None:
         """Scan the roots that exist, or did at the last scan, and capture what changed."""
-        roots = [root for root in self.engine.resources.watched if os.path.lexists(root.root.path)]
+        roots = self._existing()
         self.engine.inboxes.capture.put(MoreRoom())  # there may be, after a push that the upload loop did not make
         if self._present != set(roots):
             self.engine.watcher.add(())  # which looks again for the roots that exist, as after an event
         self.engine.capture_loop.add_batch(Batch(rescan=tuple(self._present.union(roots))))
         self._present = set(roots)
         self.work()
+
+    def _existing(self) -> list[WatchedRoot]:
+        """Return the roots that exist. Few of the hundreds do, so most are told by the first name below the home."""
+        names, home = {*os.listdir(self.home), ""}, f"{self.home}/"
+        return [
+            root
+            for root in self.engine.resources.watched
+            if (path := root.root.path).removeprefix(home).partition("/")[0] in names and os.path.lexists(path)
+        ]
 
     def work(self) -> None:
         """Do what is queued for the capture loop."""
@@ -286,14 +302,12 @@ class DaemonHarness:
     def forget_dictionary(self) -> None:
         """Make the endpoint replace what it knows as this device's last push."""
         headers = {"Authorization": f"Bearer {self.endpoint.token}", "Sessiond-Device": str(self.device_id)}
-        answer = httpx.post(
-            f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9, verify=False, timeout=60
-        )
+        answer = _client().post(f"{self.endpoint.url}/v1/push", headers=headers, content=b'{"op":"nothing"}' * 9)
         assert answer.status_code == 200
 
     def get(self, path: str, **params: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.endpoint.token}"}
-        return httpx.get(f"{self.endpoint.url}{path}", headers=headers, params=params, verify=False, timeout=60)
+        return _client().get(f"{self.endpoint.url}{path}", headers=headers, params=params)
 
     def held_sessions(self) -> dict[str, dict]:
         """Map session ids to their sessions at the endpoint."""
@@ -305,6 +319,15 @@ class DaemonHarness:
         answer = self.get(f"/v1/sessions/{self.machine_id}/{session}/streams/{stream}", **params)
         assert answer.status_code == 200, answer.text
         return answer.content
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    """Return the client of the questions to endpoints: to make one takes longer than a question.
+
+    It keeps no connection, which an endpoint would have to close before its end.
+    """
+    return httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @contextmanager

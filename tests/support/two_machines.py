@@ -13,10 +13,7 @@ from support.harness import CLAUDE, SESSION, TOKEN, DaemonHarness, claude
 @contextmanager
 def second_machine(base: str, first: DaemonHarness) -> Iterator[DaemonHarness]:
     """Open a second machine, which has an empty project: src/engine in its home."""
-    harness = DaemonHarness(base, first.endpoint)
-    harness.close()
-    harness.machine_id = "second"
-    harness.open()
+    harness = DaemonHarness(base, first.endpoint, machine_id="second")
     os.makedirs(f"{harness.home}/src/engine")
     yield harness
     harness.client.close()
