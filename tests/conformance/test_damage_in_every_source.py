@@ -90,8 +90,11 @@ def line_files(name: str, *kinds: Kind) -> list[LineFile]:
     return [LineFile(each.source, each.path) for each in found if not (each.unit.packed or each.unit.projected)]
 
 
-WITH_LINES = [name for name in NAMES if line_files(name, Kind.LINES)]
-WITH_HISTORIES = [name for name in NAMES if line_files(name, Kind.HISTORY)]
+PROJECTED = ("copilot-chat/", "mistral-vibe/")
+"""Samples whose `.jsonl` are parts of a document or of a folder."""
+# Told by the names of files: to build all samples takes each process of a run a second.
+WITH_LINES = [name for name in NAMES if any((SAMPLES / name).rglob("*.jsonl")) and not name.startswith(PROJECTED)]
+WITH_HISTORIES = [name for name in NAMES if any((SAMPLES / name).rglob("*history.jsonl"))]
 
 
 def facts(source: Source, content: bytes) -> dict[str, Any]:
@@ -154,6 +157,8 @@ def test_a_truncated_record_costs_only_itself_in_every_source(name: str) -> None
 def test_every_source_of_lines_is_among_the_samples() -> None:
     sampled = {file.source.tool for name in WITH_LINES for file in line_files(name, Kind.LINES)}
     assert sampled == {source.tool for source in find_sources() if Kind.LINES in kinds_of(source)}
+    assert {name for name in NAMES if line_files(name, Kind.LINES)} <= {*WITH_LINES}
+    assert [name for name in NAMES if line_files(name, Kind.HISTORY)] == WITH_HISTORIES
 
 
 def kinds_of(source: Source) -> Iterator[Kind]:
