@@ -33,11 +33,8 @@ DAYS = (now_ms() - NOW_MS) // 86_400_000 + 100
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
-    with daemon_harness(tmp_path) as made:
-        made.close()
-        made.address = made.endpoint.url
+    with daemon_harness(tmp_path, configured=True) as made:
         tokens.add(made.endpoint.store, "any")
-        made.open()
         yield made
 
 

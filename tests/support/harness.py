@@ -92,6 +92,7 @@ class DaemonHarness:
         budget: int = 512 << 20,
         open_spool: Callable[[str], Spool] = Spool,
         machine_id: str = "testbox",
+        configured: bool = False,
     ) -> None:
         self.home = os.path.join(base, "home")
         self.state = os.path.join(base, "state")
@@ -102,7 +103,8 @@ class DaemonHarness:
         state.prepare(self.state)
         self.transport = FaultyTransport()
         self.machine_id = machine_id
-        self.address = ""  # as `status` finds it configured: none, so the built-in archive
+        # As `status` finds it configured. None: the built-in archive.
+        self.address = endpoint.url if configured else ""
         self.settings: dict[str, Any] = {"redact": "off"}
         """Further settings of the configuration. They apply from the next `open`, and so does `environ`."""
         self.environ: dict[str, str] = {}
@@ -331,7 +333,7 @@ def _client() -> httpx.Client:
 
 
 @contextmanager
-def daemon_harness(base: object, **options: int) -> Iterator[DaemonHarness]:
+def daemon_harness(base: object, **options: Any) -> Iterator[DaemonHarness]:
     """Yield a home with its own endpoint, deleted with the test."""
     directory = os.path.join(str(base), "endpoint")
     put_store(directory)

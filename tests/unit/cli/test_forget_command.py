@@ -25,10 +25,7 @@ FORK = "7" + SESSION[1:]
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
-    with daemon_harness(tmp_path) as made:
-        made.close()
-        made.address = made.endpoint.url
-        made.open()
+    with daemon_harness(tmp_path, configured=True) as made:
         yield made
 
 

@@ -33,10 +33,7 @@ SECRET = "ghp_" + "1A2b3C4d5E6f7G8h9I0jKlMnOpQrStUvWxYz"
 
 @pytest.fixture
 def harness(tmp_path: Path) -> Iterator[DaemonHarness]:
-    with daemon_harness(tmp_path) as made:
-        made.close()
-        made.address = made.endpoint.url
-        made.open()
+    with daemon_harness(tmp_path, configured=True) as made:
         yield made
 
 
