@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -20,6 +23,7 @@ from sessiond.endpoint.server.decision import Sender
 from sessiond.endpoint.server.last_uses import LastUses
 from sessiond.endpoint.server.problems import HttpError
 from sessiond.endpoint.server.push import PushOutcome, PushRequest, apply
+from sessiond.endpoint.server.sqlite_schema import BUSY_MS
 from sessiond.endpoint.server.sqlite_store import SqliteStore
 from sessiond.endpoint.server.store import StoreBusy
 from sessiond.endpoint.wire import Limits
@@ -31,6 +35,8 @@ class CountingStore(SqliteStore):
 
     commits = 0
     rows = 0
+    threads: ClassVar[list[int]] = []
+    """The threads of the transactions."""
     too_large: Callable[[int], bool] = staticmethod(lambda rows: False)
 
     @contextmanager
@@ -38,6 +44,7 @@ class CountingStore(SqliteStore):
         with super().write() as db:
             before = db.total_changes
             yield db
+            self.threads.append(threading.get_ident())
             if self.too_large(db.total_changes - before):
                 raise StateFull("the store is full")
             self.commits += 1
@@ -46,6 +53,7 @@ class CountingStore(SqliteStore):
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[CountingStore]:
     made = CountingStore(str(tmp_path / "store"))
+    made.threads.clear()
     yield made
     made.close()
 
@@ -136,7 +144,10 @@ def test_a_push_that_cannot_be_stored_fails_alone(store: CountingStore) -> None:
 
 
 def test_a_locked_store_fails_all_pushes_at_once(store: CountingStore) -> None:
-    """Each attempt may wait ten seconds for the lock, so a hundred pushes must not try it one after another."""
+    """Each attempt may wait ten seconds for the lock, so a hundred pushes must not try it one after another.
+
+    Only the first attempt, in the event loop, waits for nobody.
+    """
     attempts: list[int] = []
 
     def busy(rows: int) -> bool:
@@ -146,7 +157,7 @@ def test_a_locked_store_fails_all_pushes_at_once(store: CountingStore) -> None:
     store.too_large = busy  # type: ignore[method-assign]
     pushes = [(prepared(store, number), True) for number in range(5)]
     assert statuses(store_all(store, pushes)) == ["StoreBusy"] * 5
-    assert len(attempts) == 1
+    assert len(attempts) == 2
 
 
 def test_a_transaction_ends_when_its_time_is_used_up(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,3 +251,63 @@ def test_a_push_is_applied_again_after_a_rollback(store: CountingStore) -> None:
         assert statuses(apply(store, db, [push])) == ["stored"]
     with store.write() as db:
         assert statuses(apply(store, db, [push])) == ["duplicate"]
+
+
+def test_live_pushes_are_stored_in_the_event_loop_and_bulk_ones_in_a_thread(store: CountingStore) -> None:
+    """A thread would cost more than the work of a few lines; a bulk push may take long."""
+    assert statuses(store_all(store, [(prepared(store, 1), True), (prepared(store, 2), False)])) == ["stored"] * 2
+    assert sorted(each == threading.get_ident() for each in store.threads) == [False, True]
+
+
+def test_the_event_loop_never_waits_for_another_transaction(store: CountingStore) -> None:
+    """While a thread or a process writes, the push waits in a thread, and the event loop goes on."""
+    other = SqliteStore(store.directory)  # as another process has it
+
+    async def stored_while(writing: AbstractContextManager[object]) -> list[str]:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(writing.__enter__).result()
+            waiting = asyncio.ensure_future(made.store(prepared(store, len(store.threads)), live=True))
+            for _ in range(20):
+                await asyncio.sleep(0.002)
+            assert not waiting.done()
+            thread.submit(writing.__exit__, None, None, None).result()
+            return statuses([await waiting])
+
+    async def run() -> list[str]:
+        return await stored_while(store.write()) + await stored_while(other.write())
+
+    made = Batcher(store, LastUses())
+    assert asyncio.run(run()) == ["stored"] * 2
+    other.close()
+    assert threading.get_ident() not in store.threads
+    assert store._writer.execute("PRAGMA busy_timeout").fetchone() == (BUSY_MS,)
+
+
+def test_a_slow_transaction_gets_a_thread_for_a_while(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop stands still at most once in that time."""
+    monkeypatch.setattr(batcher, "STILL", -1.0)
+    monkeypatch.setattr(batcher, "APART", 1000.0)
+
+    async def run() -> None:
+        made = Batcher(store, LastUses())
+        for number in range(3):
+            await made.store(prepared(store, number), live=True)
+
+    asyncio.run(run())
+    assert [each == threading.get_ident() for each in store.threads] == [True, False, False]
+
+
+def test_a_push_that_was_stored_is_not_stored_again_in_a_thread(store: CountingStore) -> None:
+    """After a failed transaction each push has its own. If the store is locked before the last, that one is refused."""
+    attempts: list[int] = []
+
+    def too_large(rows: int) -> bool:
+        attempts.append(rows)
+        if len(attempts) == 3:
+            raise StoreBusy("the store is busy")
+        return len(attempts) == 1
+
+    store.too_large = too_large  # type: ignore[method-assign]
+    pushes = [(prepared(store, number), True) for number in range(2)]
+    assert statuses(store_all(store, pushes)) == ["stored", "StoreBusy"]
+    assert len(attempts) == 3

@@ -1,6 +1,7 @@
 """The ASGI application: the routes of protocol v1, and the requests that push (docs/protocol.md).
 
-The event loop only moves bytes and looks up tokens. Everything else that touches the store runs in a worker thread.
+The event loop moves bytes, looks up tokens, and stores live pushes while that does not wait (batcher.py). Everything
+else that touches the store runs in a worker thread.
 """
 
 from __future__ import annotations

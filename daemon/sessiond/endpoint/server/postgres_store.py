@@ -8,7 +8,7 @@ user, which excludes all pushes of the user. All locks end with the transaction,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -73,6 +73,10 @@ class PostgresStore:
             if not done:
                 # The hashes may include bytes of this transaction, which are not stored after all.
                 self.digests.clear()
+
+    def without_waiting(self) -> AbstractContextManager[bool]:
+        """Return False: each statement waits for the network."""
+        return nullcontext(False)
 
     @contextmanager
     def read(self) -> Iterator[Database]:

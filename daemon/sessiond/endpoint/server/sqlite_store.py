@@ -14,7 +14,7 @@ from sessiond.endpoint.server import loading, saving
 from sessiond.endpoint.server.blobs import Blobs
 from sessiond.endpoint.server.database import Database
 from sessiond.endpoint.server.digests import KnownDigests
-from sessiond.endpoint.server.sqlite_schema import FILE, SqliteDatabase, connect
+from sessiond.endpoint.server.sqlite_schema import BUSY_MS, FILE, SqliteDatabase, connect
 from sessiond.endpoint.server.state import Changes, Quota, State, Touched
 from sessiond.endpoint.server.store import StoreBusy, StoreLost
 from sessiond.errors import StateError, StateFull
@@ -40,7 +40,7 @@ class SqliteStore:
         self._real = os.path.realpath(os.path.join(directory, FILE))
         self._writer.execute("SELECT count(*) FROM facts").fetchone()  # makes SQLite open the write-ahead log
         self._files = self._inodes()
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self.on_lost: Callable[[], None] = lambda: None
         """Called when the files are found deleted or replaced."""
         self.lost = False
@@ -78,6 +78,19 @@ class SqliteStore:
                     self.digests.clear()
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[bool]:
+        """Return a context in which this thread may write at once; False: another thread writes now."""
+        if not self._turn.acquire(blocking=False):
+            yield False
+            return
+        try:
+            self._writer.execute("PRAGMA busy_timeout = 0")
+            yield True
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._turn.release()
 
     def load(self, db: Database, touched: Touched) -> State:
         """Return the stored state of everything that a batch of pushes names."""

@@ -62,6 +62,12 @@ class Store(Protocol):
             StateError: the store can't be written for another reason.
         """
 
+    def without_waiting(self) -> AbstractContextManager[bool]:
+        """Return a context in which this thread may write at once: `write` raises StoreBusy instead of waiting.
+
+        It is False if somebody else writes now, or if each transaction waits for the network.
+        """
+
     def read(self) -> AbstractContextManager[Database]:
         """Return a context with a read transaction, which sees one consistent state while others write.
 
