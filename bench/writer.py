@@ -19,8 +19,8 @@ from rows import NOWHERE, Figure, Plan, figure
 from sessiond import state
 from sessiond.config import Config, Loaded
 from sessiond.config.model import Endpoint as EndpointConfig
-from sessiond.daemon import resources
 from sessiond.daemon.engine import SLICE_OF_FILE, Engine, EngineOptions
+from sessiond.daemon.resources import Opening
 from sessiond.daemon.settings import Settings
 from sessiond.daemon.work_queue import Work
 from sessiond.pause import Paused
@@ -81,12 +81,12 @@ def _large_session(home: str, size: int) -> None:
 def _capture(home: str, directory: str) -> TimedSpool:
     state.prepare(directory)
     lock = state.Lock(directory)
-    resources.Spool = TimedSpool  # type: ignore[misc]  # no part of the daemon needs another spool
     environ = {"HOME": home}
     config = Config(state_dir=directory, machine_id="bench", endpoint=EndpointConfig(url=NOWHERE))
+    options = EngineOptions(slice=SLICE_OF_FILE, opening=Opening(open_spool=TimedSpool))
     try:
         settings = Settings(loaded=Loaded(config=config), token=None, paused=Paused(), terms="")
-        with Engine(settings, environ, lock, EngineOptions(slice=SLICE_OF_FILE)) as engine:
+        with Engine(settings, environ, lock, options) as engine:
             loop = engine.capture_loop
             loop.add_batch(Batch(rescan=tuple(engine.resources.watched)))
             while isinstance(work := loop.queue.next(time.monotonic()), Work):
@@ -94,5 +94,4 @@ def _capture(home: str, directory: str) -> TimedSpool:
             assert isinstance(engine.resources.spool, TimedSpool)
             return engine.resources.spool
     finally:
-        resources.Spool = Spool  # type: ignore[misc]
         lock.release()
