@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import corpus
 import measure
+import writer
 
 
 def test_a_corpus_is_the_same_each_time(tmp_path: Path) -> None:
@@ -38,6 +39,15 @@ def test_the_daemon_counts_what_a_corpus_says(tmp_path: Path) -> None:
         for one in made:
             expected[one.session] = expected.get(one.session, 0) + one.prompts + one.answers
         assert counts == expected
+
+
+def test_the_transactions_of_a_capture_are_timed(tmp_path: Path) -> None:
+    """The bench sees each transaction of the product's engine."""
+    home = str(tmp_path / "home")
+    corpus.make(home, 3, 100_000)
+    holds = writer._capture(home, str(tmp_path / "state")).holds
+    assert len(holds) >= 3
+    assert all(0 < cpu <= 10 for _, cpu in holds)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
