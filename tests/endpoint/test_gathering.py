@@ -100,3 +100,15 @@ def test_a_device_that_does_not_come_again_is_awaited_for_a_moment_only(monkeypa
         assert gathered.done()
 
     run(missing(), monkeypatch, 0.05)
+
+
+def test_devices_that_stay_away_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While bulk pushes wait, no live push waits for others. A client may send each push as another device."""
+
+    async def many() -> None:
+        waiting = Waiting()
+        for number in range(1000):
+            waiting.push(UUID(int=number))
+        assert len(waiting.gathering._recent) <= 1
+
+    run(many(), monkeypatch, -1)

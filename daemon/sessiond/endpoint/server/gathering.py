@@ -9,7 +9,7 @@ from uuid import UUID
 
 LINGER = 0.04
 """Seconds that a live push waits for those of other devices that also pushed in this time. A transaction costs as much
-as ten of its pushes, and it writes whole pages of the file."""
+as five of its pushes, and it writes whole pages of the file."""
 
 
 class Gathering:
@@ -29,6 +29,7 @@ class Gathering:
         """Note that a device pushed. `waiting`: the pushes that wait now."""
         self._recent[device] = asyncio.get_running_loop().time()
         self._recent.move_to_end(device)
+        self._forget()  # here too: while bulk pushes wait, nobody calls `wait`
         if waiting >= self._wanted:
             self._enough.set()
 
@@ -37,9 +38,7 @@ class Gathering:
 
         `waiting`: the pushes that wait already; `since`: the time of the event loop at which the first one came.
         """
-        oldest = asyncio.get_running_loop().time() - LINGER
-        while self._recent and next(iter(self._recent.values())) < oldest:
-            self._recent.popitem(last=False)
+        self._forget()
         self._wanted = min(len(self._recent), self._most)
         if waiting >= self._wanted:
             return
@@ -47,3 +46,9 @@ class Gathering:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(since + LINGER):
                 await self._enough.wait()
+
+    def _forget(self) -> None:
+        """Forget the devices that have not pushed for LINGER."""
+        oldest = asyncio.get_running_loop().time() - LINGER
+        while self._recent and next(iter(self._recent.values())) < oldest:
+            self._recent.popitem(last=False)

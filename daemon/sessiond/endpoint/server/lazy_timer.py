@@ -1,4 +1,4 @@
-"""A timer for a time limit that is set anew with each request and almost never reached."""
+"""A timer that each request sets, and that almost never fires."""
 
 from __future__ import annotations
 
